@@ -1,0 +1,2 @@
+"""MNTrading."""
+__version__ = "0.1.0"

@@ -1,0 +1,41 @@
+"""Array aliases and the small value types shared by the core modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, order=True)
+class Pair:
+    """Two symbols, the dependent leg first: ``spread = log(dependent) - beta * log(independent)``.
+
+    ``id`` is the name the pair has in paths and tables, ``APT-USDT__FIL-USDT``.
+    """
+
+    dependent: str
+    independent: str
+
+    @property
+    def id(self) -> str:
+        return f"{slug(self.dependent)}__{slug(self.independent)}"
+
+    @property
+    def symbols(self) -> tuple[str, str]:
+        return (self.dependent, self.independent)
+
+    @property
+    def unordered(self) -> frozenset[str]:
+        """The two symbols without the direction: the same pair seen from either leg."""
+        return frozenset(self.symbols)
+
+
+def slug(symbol: str) -> str:
+    """File-name form of an exchange symbol: ``APT/USDT`` becomes ``APT-USDT``."""
+    return symbol.replace("/", "-").replace(":", "_")

@@ -1,0 +1,318 @@
+"""Every block of ``conf/*/parameters_*.yml`` as a frozen, closed, typed model.
+
+No field has a default: what a run used is what stands in the parameters files. Kedro builds and
+validates these models before any node runs, so an unknown name, a wrong type or a value out of bounds
+never starts a run. Units are in the field's name or its description.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+def _has_time_zone(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("needs a time zone, such as 2025-01-01T00:00:00Z")
+    return moment
+
+
+Moment = Annotated[datetime, AfterValidator(_has_time_zone)]
+
+
+class Block(BaseModel):
+    """Base of every parameter block: immutable, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+# ---------------------------------------------------------------------------------------- shared
+
+
+class ComputeParams(Block):
+    """Where and how wide the work runs."""
+
+    backend: Literal["threading", "loky"]
+    n_workers: PositiveInt
+
+
+class ScheduleParams(Block):
+    """The walk-forward schedule: formation, then trading, then one step on."""
+
+    formation_days: PositiveInt
+    trading_days: PositiveInt
+    step_days: PositiveInt
+
+    @model_validator(mode="after")
+    def _windows_do_not_overlap(self) -> Self:
+        if self.step_days < self.trading_days:
+            raise ValueError(
+                f"step_days {self.step_days} is shorter than trading_days {self.trading_days}: trading "
+                "windows would overlap and count the same days twice"
+            )
+        return self
+
+
+class SimulatorParams(Block):
+    """One of the built-in markets."""
+
+    name: Literal["demo", "null", "ou", "break", "dirty"]
+    seed: Annotated[int, Field(ge=0)]
+    n_symbols: PositiveInt | None
+    end: Moment
+
+
+class FilesParams(Block):
+    """Bars in a folder or S3 prefix: ``ohlcv_<timeframe>.parquet`` (or ``.csv``, or a folder of them)."""
+
+    path: str | None
+    quote: str | None
+    as_of: Moment | None
+
+
+class CcxtParams(Block):
+    """Any exchange ccxt knows by this id; public market data only."""
+
+    exchange: str
+    max_attempts: PositiveInt
+
+
+class MarketParams(Block):
+    """Which source the bars come from, and the settings of each kind of source."""
+
+    source: Literal["simulator", "files", "ccxt"]
+    simulator: SimulatorParams
+    files: FilesParams
+    ccxt: CcxtParams
+
+
+# ------------------------------------------------------------------------------------- ingestion
+
+
+class IngestionParams(Block):
+    """What is fetched: symbols, timeframes and range."""
+
+    symbols: tuple[str, ...] | None
+    quote: str
+    screening_timeframe: str
+    trading_timeframe: str
+    since_utc: Moment
+    until_utc: Moment | None
+    page_limit: Annotated[int, Field(ge=2)]
+
+
+# ------------------------------------------------------------------------------------- screening
+
+
+class UniverseParams(Block):
+    """Which symbols of a formation window may form pairs at all."""
+
+    excluded_bases: tuple[str, ...]
+    max_gap_fraction: Fraction
+    min_median_quote_volume: NonNegative
+    min_daily_volatility: NonNegative
+
+
+class ScreeningParams(Block):
+    """Cointegration tests, multiple testing, gates and the roster's caps."""
+
+    universe: UniverseParams
+    max_lag: Annotated[int, Field(ge=0)] | None
+    autolag: Literal["aic", "bic"] | None
+    trend: Literal["n", "c", "ct"]
+    adjustment: Literal["bh", "by", "bonferroni", "none"]
+    level: Fraction
+    keep_level: Fraction
+    min_half_life_hours: NonNegative
+    max_half_life_hours: Positive
+    max_hurst: Fraction
+    min_mean_crossings: Annotated[int, Field(ge=0)]
+    min_return_correlation: Annotated[float, Field(ge=-1, le=1)]
+    max_return_correlation: Annotated[float, Field(ge=-1, le=1)]
+    max_pairs_per_symbol: PositiveInt
+    max_pairs: PositiveInt
+    n_reported: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _bounds_are_ordered(self) -> Self:
+        if self.keep_level < self.level:
+            raise ValueError(f"keep_level {self.keep_level} is stricter than level {self.level}")
+        if self.min_half_life_hours >= self.max_half_life_hours:
+            raise ValueError("min_half_life_hours is not below max_half_life_hours")
+        return self
+
+
+# --------------------------------------------------------------------------- feature engineering
+
+
+class FeatureParams(Block):
+    """The spread's windows (in trading bars) and the features built on it."""
+
+    price: Literal["log", "level"]
+    beta_window: Annotated[int, Field(ge=10)]
+    z_window: Annotated[int, Field(ge=10)]
+    hedge_lag_bars: Annotated[int, Field(ge=0)]
+    min_window_fill: Annotated[float, Field(gt=0, le=1)]
+    volatility_window: Annotated[int, Field(ge=10)]
+    lag_features: Annotated[int, Field(ge=0)]
+
+
+class LabelParams(Block):
+    """What a model learns to predict; all windows in trading bars."""
+
+    label_type: Literal["z_threshold", "revert_direction"]
+    zscore_threshold: Positive
+    revert_z: NonNegative
+    horizon: PositiveInt
+
+    @model_validator(mode="after")
+    def _reverts_below_the_threshold(self) -> Self:
+        if self.revert_z >= self.zscore_threshold:
+            raise ValueError(f"revert_z {self.revert_z} is not below zscore_threshold {self.zscore_threshold}")
+        return self
+
+
+class FeatureEngineeringParams(Block):
+    """Features and labels."""
+
+    features: FeatureParams
+    labels: LabelParams
+
+
+# ------------------------------------------------------------------------------------- modelling
+
+ModelName = Literal["logistic_regression", "random_forest", "lightgbm"]
+
+
+class ModellingParams(Block):
+    """Estimators, their cross-validation and what a group needs before it gets a model."""
+
+    models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
+    scope: Literal["pooled", "pair"]
+    n_splits: Annotated[int, Field(ge=2)]
+    gap: Annotated[int, Field(ge=0)]
+    max_train_size: PositiveInt | None
+    min_events: PositiveInt
+    seed: Annotated[int, Field(ge=0)]
+
+
+# ----------------------------------------------------------------------------------- backtesting
+
+
+class StrategyParams(Block):
+    """The decision rule, in units of z and of the pair's half-life."""
+
+    signals_from: Literal["auto", "model", "z"]
+    probability_threshold: Fraction
+    entry_z: Positive
+    exit_z: NonNegative
+    stop_z: Positive
+    max_holding_half_lives: Positive
+    cooldown_bars: Annotated[int, Field(ge=0)]
+    min_hedge_ratio: Positive
+    max_hedge_ratio: Positive
+
+    @model_validator(mode="after")
+    def _levels_are_ordered(self) -> Self:
+        if not self.exit_z < self.entry_z < self.stop_z:
+            raise ValueError(
+                f"expected exit_z < entry_z < stop_z, got {self.exit_z}, {self.entry_z}, {self.stop_z}"
+            )
+        if self.min_hedge_ratio >= self.max_hedge_ratio:
+            raise ValueError("min_hedge_ratio is not below max_hedge_ratio")
+        return self
+
+
+class CostParams(Block):
+    """What trading costs, per leg and side unless said otherwise."""
+
+    fee_rate: NonNegative
+    slippage_bps: NonNegative
+    borrow_bps_per_day: NonNegative
+
+
+class BacktestParams(Block):
+    """How decisions become trades."""
+
+    strategy: StrategyParams
+    costs: CostParams
+    fill_at: Literal["open", "close"]
+
+
+class StatisticsParams(Block):
+    """Confidence level and resampling of the reported figures."""
+
+    level: Annotated[float, Field(gt=0.5, lt=1)]
+    n_boot: PositiveInt
+    seed: Annotated[int, Field(ge=0)]
+
+
+# ------------------------------------------------------------------------------------ deployment
+
+
+class ChampionParams(Block):
+    """What a pair's out-of-sample record must show before money follows it."""
+
+    min_sharpe: float
+    max_drawdown: Fraction
+    min_trades: Annotated[int, Field(ge=0)]
+    min_positive_folds: Fraction
+    min_deflated_sharpe: Fraction
+    survives_cost_multiple: Annotated[float, Field(ge=1)]
+    max_pairs_per_symbol: PositiveInt
+
+
+class PortfolioParams(Block):
+    """Sizes and caps, as fractions of the portfolio's equity unless said otherwise."""
+
+    capital: Positive
+    top_k: PositiveInt
+    pair_gross: Annotated[float, Field(gt=0)]
+    max_symbol_weight: Annotated[float, Field(gt=0)]
+    max_gross: Annotated[float, Field(gt=0)]
+    max_net: Annotated[float, Field(gt=0)]
+    allow_short: bool
+
+
+class ProductionParams(Block):
+    """How long a promoted configuration may be used, and how old its bars may be."""
+
+    valid_days: PositiveInt
+    max_staleness_bars: PositiveInt
+    kill_switch: Literal["active", "reducing", "halted"]
+
+
+# ------------------------------------------------------------------------------------- reporting
+
+
+class ReportingParams(Block):
+    """What the report shows."""
+
+    title: str
+    max_points: Annotated[int, Field(ge=100, le=5000)]
+    n_table_rows: PositiveInt
+
+
+BLOCKS: dict[str, type[Block]] = {
+    "compute": ComputeParams,
+    "schedule": ScheduleParams,
+    "market": MarketParams,
+    "ingestion": IngestionParams,
+    "screening": ScreeningParams,
+    "feature_engineering": FeatureEngineeringParams,
+    "modelling": ModellingParams,
+    "backtest": BacktestParams,
+    "statistics": StatisticsParams,
+    "champions": ChampionParams,
+    "portfolio": PortfolioParams,
+    "production": ProductionParams,
+    "reporting": ReportingParams,
+}
+"""Top-level parameter keys and the model of each; no other top-level key is accepted."""
