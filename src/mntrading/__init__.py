@@ -1,2 +1,3 @@
 """MNTrading."""
+
 __version__ = "0.1.0"

@@ -222,9 +222,7 @@ class StrategyParams(Block):
     @model_validator(mode="after")
     def _levels_are_ordered(self) -> Self:
         if not self.exit_z < self.entry_z < self.stop_z:
-            raise ValueError(
-                f"expected exit_z < entry_z < stop_z, got {self.exit_z}, {self.entry_z}, {self.stop_z}"
-            )
+            raise ValueError(f"expected exit_z < entry_z < stop_z, got {self.exit_z}, {self.entry_z}, {self.stop_z}")
         if self.min_hedge_ratio >= self.max_hedge_ratio:
             raise ValueError("min_hedge_ratio is not below max_hedge_ratio")
         return self
@@ -279,6 +277,7 @@ class PortfolioParams(Block):
     max_gross: Annotated[float, Field(gt=0)]
     max_net: Annotated[float, Field(gt=0)]
     allow_short: bool
+    kill_switch: Literal["active", "reducing", "halted"]
 
 
 class ProductionParams(Block):
@@ -286,7 +285,6 @@ class ProductionParams(Block):
 
     valid_days: PositiveInt
     max_staleness_bars: PositiveInt
-    kill_switch: Literal["active", "reducing", "halted"]
 
 
 # ------------------------------------------------------------------------------------- reporting

@@ -25,9 +25,7 @@ def timeframe_ms(timeframe: str) -> int:
     """Length of a timeframe such as ``5m``, ``1h`` or ``1d`` in milliseconds."""
     count, unit = timeframe[:-1], timeframe[-1:]
     if not count.isdigit() or int(count) < 1 or unit not in _UNIT_MS:
-        raise ParameterError(
-            f"unknown timeframe {timeframe!r}, expected a number and one of m, h, d, such as 5m"
-        )
+        raise ParameterError(f"unknown timeframe {timeframe!r}, expected a number and one of m, h, d, such as 5m")
     return int(count) * _UNIT_MS[unit]
 
 
@@ -88,7 +86,10 @@ def invalid_rows(rows: FloatArray, timeframe: str) -> pd.Series:
             (time % timeframe_ms(timeframe) != 0, f"off the {timeframe} grid"),
             ((prices <= 0).any(axis=1), "price not positive"),
             (volume < 0, "negative volume"),
-            ((low > np.minimum(open_, close)) | (high < np.maximum(open_, close)), "open or close outside low..high"),
+            (
+                (low > np.minimum(open_, close)) | (high < np.maximum(open_, close)),
+                "open or close outside low..high",
+            ),
         )
     for failed, why in checks:
         reason[failed & (reason == "")] = why
@@ -112,9 +113,7 @@ def check_bars(frame: pd.DataFrame, timeframe: str, *, where: str = "bars") -> N
     backwards = np.flatnonzero(same & (np.diff(rows[:, 0]) <= 0))
     if backwards.size:
         row = frame.iloc[backwards[0] + 1]
-        raise BarDataError(
-            f"{row['symbol']} at {row['timestamp']}: time does not increase", where=where
-        )
+        raise BarDataError(f"{row['symbol']} at {row['timestamp']}: time does not increase", where=where)
 
 
 def closed_bars(frame: pd.DataFrame, timeframe: str, as_of: pd.Timestamp) -> pd.DataFrame:

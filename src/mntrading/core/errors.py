@@ -27,9 +27,7 @@ class MNTradingError(Exception):
         return (_rebuild, (type(self), self.what, self.where, self.fix))
 
 
-def _rebuild(
-    kind: type[MNTradingError], what: str, where: str | None, fix: str | None
-) -> MNTradingError:
+def _rebuild(kind: type[MNTradingError], what: str, where: str | None, fix: str | None) -> MNTradingError:
     return kind(what, where=where, fix=fix)
 
 

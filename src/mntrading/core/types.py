@@ -24,10 +24,12 @@ class Pair:
 
     @property
     def id(self) -> str:
+        """Name in paths and tables."""
         return f"{slug(self.dependent)}__{slug(self.independent)}"
 
     @property
     def symbols(self) -> tuple[str, str]:
+        """Both symbols, dependent leg first."""
         return (self.dependent, self.independent)
 
     @property

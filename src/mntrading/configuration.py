@@ -1,0 +1,53 @@
+"""Resolvers that configuration files use: the environment, and where MLflow keeps what it tracks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kedro.utils import find_kedro_project
+
+from mntrading.core.errors import ParameterError
+
+
+def env(name: str, default: Any = None) -> Any:
+    """Value of an environment variable, or the default where it is not set or empty."""
+    return os.environ.get(name) or default
+
+
+def local_root(root: str) -> Path:
+    """Absolute path of a storage root on this machine; a relative one is below the project."""
+    project = find_kedro_project(Path.cwd()) or Path.cwd()
+    return (project / root).resolve()
+
+
+def is_remote(root: str) -> bool:
+    """Whether a storage root is on an object store."""
+    return "://" in str(root)
+
+
+def tracking_uri(uri: str | None, root: str) -> str:
+    """The MLflow store: the one named, else a sqlite file below the storage root."""
+    if uri:
+        return str(uri)
+    if is_remote(root):
+        raise ParameterError(
+            f"no MLflow server is named and the storage root {root} can't hold a sqlite file",
+            where="mlflow.tracking_uri",
+            fix="set MLFLOW_TRACKING_URI",
+        )
+    return f"sqlite:///{local_root(root) / 'mlflow.db'}"
+
+
+def artifact_location(uri: str | None, root: str) -> str | None:
+    """Where MLflow keeps artefacts: below the storage root, or wherever the server says."""
+    return None if uri else (local_root(root) / "mlflow_artifacts").as_uri()
+
+
+RESOLVERS: dict[str, Callable[..., Any]] = {
+    "env": env,
+    "tracking_uri": tracking_uri,
+    "artifact_location": artifact_location,
+}

@@ -1,0 +1,127 @@
+"""The roster: for each fold of the schedule, the pairs its screen selected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from mntrading.core.schedule import Fold
+from mntrading.core.types import Pair
+
+
+@dataclass(frozen=True)
+class RosterPair:
+    """A selected pair with what later stages need of its screen.
+
+    ``half_life_hours`` is that of the formation window's residual.
+    """
+
+    pair: Pair
+    half_life_hours: float
+    p_adjusted: float
+    beta: float
+
+
+@dataclass(frozen=True)
+class RosterFold:
+    """One fold, its pairs, and how they differ from the fold before."""
+
+    fold: Fold
+    pairs: tuple[RosterPair, ...]
+    entered: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Every fold's pairs, oldest first, the live fold last."""
+
+    folds: tuple[RosterFold, ...]
+
+    @property
+    def live(self) -> RosterFold:
+        """The fold that trades from now on."""
+        return self.folds[-1]
+
+    @property
+    def completed(self) -> tuple[RosterFold, ...]:
+        """The folds whose trading window has ended."""
+        return self.folds[:-1]
+
+    @property
+    def pairs(self) -> dict[str, Pair]:
+        """Every pair of any fold by its id, sorted."""
+        every = {entry.pair.id: entry.pair for fold in self.folds for entry in fold.pairs}
+        return dict(sorted(every.items()))
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Every symbol of any fold's pairs, sorted."""
+        return tuple(sorted({symbol for pair in self.pairs.values() for symbol in pair.symbols}))
+
+    @classmethod
+    def build(cls, selected: Iterable[tuple[Fold, Iterable[RosterPair]]]) -> Roster:
+        """Roster of the folds in order, with each fold's differences from the one before."""
+        folds: list[RosterFold] = []
+        before: set[str] = set()
+        for fold, pairs in selected:
+            kept = tuple(pairs)
+            ids = {entry.pair.id for entry in kept}
+            folds.append(RosterFold(fold, kept, tuple(sorted(ids - before)), tuple(sorted(before - ids))))
+            before = ids
+        return cls(tuple(folds))
+
+    def document(self) -> dict[str, Any]:
+        """Plain values of the stored artefact's keys ``folds`` and ``symbols``."""
+        return {
+            "folds": [
+                {
+                    "name": entry.fold.name,
+                    "formation_start": entry.fold.formation_start,
+                    "formation_end": entry.fold.formation_end,
+                    "trading_end": entry.fold.trading_end,
+                    "pairs": [
+                        {
+                            "pair_id": row.pair.id,
+                            "dependent": row.pair.dependent,
+                            "independent": row.pair.independent,
+                            "half_life_hours": row.half_life_hours,
+                            "p_adjusted": row.p_adjusted,
+                            "beta": row.beta,
+                        }
+                        for row in entry.pairs
+                    ],
+                    "entered": list(entry.entered),
+                    "left": list(entry.left),
+                }
+                for entry in self.folds
+            ],
+            "symbols": list(self.symbols),
+        }
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Roster:
+        """The roster a stored artefact holds."""
+        folds = []
+        for entry in document["folds"]:
+            end = entry["trading_end"]
+            fold = Fold(
+                entry["name"],
+                pd.Timestamp(entry["formation_start"]),
+                pd.Timestamp(entry["formation_end"]),
+                None if end is None else pd.Timestamp(end),
+            )
+            pairs = tuple(
+                RosterPair(
+                    Pair(row["dependent"], row["independent"]),
+                    row["half_life_hours"],
+                    row["p_adjusted"],
+                    row["beta"],
+                )
+                for row in entry["pairs"]
+            )
+            folds.append(RosterFold(fold, pairs, tuple(entry["entered"]), tuple(entry["left"])))
+        return cls(tuple(folds))

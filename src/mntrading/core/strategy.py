@@ -1,0 +1,149 @@
+"""The decision step: what one pair does on one bar. Backtest and live inference both call ``decide``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from mntrading.core.compiled import compiled
+from mntrading.params import StrategyParams
+
+HOLD: Final = 0
+ENTER: Final = 1
+EXIT: Final = 2
+
+REASONS: Final = (
+    "",
+    "entry: z beyond the entry level",
+    "reverted: z back at the exit level",
+    "stop: z beyond the stop level",
+    "time: held longer than the time stop",
+    "closing: pair leaves the roster or its window ends",
+    "no entry: z or hedge ratio is not known",
+    "no entry: z within the entry level",
+    "no entry: probability below the threshold",
+    "no entry: cooling down after a stop",
+    "no entry: entries are not allowed now",
+    "no entry: hedge ratio outside its band",
+)
+"""Texts of the reason codes that ``decide`` returns."""
+
+NEVER: Final = 2**62
+"""Time stop of a pair that has none."""
+
+
+@dataclass(frozen=True)
+class StrategyState:
+    """What a pair remembers from bar to bar.
+
+    Parameters
+    ----------
+    side
+        1 long the spread (long the dependent leg), -1 short, 0 flat.
+    bars_held
+        Bars since the entry decision.
+    cooldown
+        Bars left before a new entry is allowed.
+    """
+
+    side: int = 0
+    bars_held: int = 0
+    cooldown: int = 0
+
+
+@compiled
+def decide(
+    side: int,
+    bars_held: int,
+    cooldown: int,
+    z: float,
+    hedge_ratio: float,
+    probability: float,
+    needs_probability: bool,
+    entries_allowed: bool,
+    closing: bool,
+    entry_z: float,
+    exit_z: float,
+    stop_z: float,
+    probability_threshold: float,
+    min_hedge_ratio: float,
+    max_hedge_ratio: float,
+    max_holding_bars: int,
+    cooldown_bars: int,
+) -> tuple[int, int, int, int, int]:
+    """One bar of one pair: state and what is known at the bar's close → state, action and reason.
+
+    Look-ahead: none; the action is filled on the next bar.
+
+    Returns
+    -------
+    side, bars_held, cooldown
+        The state after the decision.
+    action
+        ``HOLD``, ``ENTER`` (the new side is in ``side``) or ``EXIT``.
+    reason
+        Index into ``REASONS``.
+    """
+    if side != 0:
+        bars_held += 1
+        reason = 0
+        if closing:
+            reason = 5
+        elif bars_held >= max_holding_bars:
+            reason = 4
+        elif not np.isnan(z):
+            if side * z >= -exit_z:
+                reason = 2
+            elif side * z <= -stop_z:
+                reason = 3
+        if reason == 0:
+            return side, bars_held, 0, 0, 0
+        return 0, 0, cooldown_bars if reason == 3 else 0, 2, reason
+    if cooldown > 0:
+        return 0, 0, cooldown - 1, 0, 9
+    if closing or not entries_allowed:
+        return 0, 0, 0, 0, 10
+    if np.isnan(z) or np.isnan(hedge_ratio):
+        return 0, 0, 0, 0, 6
+    if abs(z) < entry_z or abs(z) >= stop_z:
+        return 0, 0, 0, 0, 7
+    if hedge_ratio < min_hedge_ratio or hedge_ratio > max_hedge_ratio:
+        return 0, 0, 0, 0, 11
+    if needs_probability and not probability >= probability_threshold:
+        return 0, 0, 0, 0, 8
+    return (-1 if z > 0 else 1), 0, 0, 1, 1
+
+
+def max_holding_bars(params: StrategyParams, half_life_bars: float | None) -> int:
+    """Time stop in bars: a multiple of the pair's half-life, ``NEVER`` where that is not known or infinite."""
+    if half_life_bars is None or not np.isfinite(half_life_bars):
+        return NEVER
+    return max(1, int(np.ceil(params.max_holding_half_lives * half_life_bars)))
+
+
+def step(
+    state: StrategyState,
+    params: StrategyParams,
+    *,
+    z: float,
+    hedge_ratio: float,
+    probability: float | None,
+    half_life_bars: float | None,
+    needs_probability: bool,
+    entries_allowed: bool = True,
+    closing: bool = False,
+) -> tuple[StrategyState, int, str]:
+    """``decide`` for one live bar: state → (state, action, reason in words).
+
+    A probability that is None or NaN allows no entry where the model is asked for; exits never need one.
+    """
+    side, held, cooldown, action, reason = decide(
+        state.side, state.bars_held, state.cooldown, z, hedge_ratio,
+        np.nan if probability is None else probability, needs_probability, entries_allowed, closing,
+        params.entry_z, params.exit_z, params.stop_z, params.probability_threshold,
+        params.min_hedge_ratio, params.max_hedge_ratio,
+        max_holding_bars(params, half_life_bars), params.cooldown_bars,
+    )  # fmt: skip
+    return StrategyState(int(side), int(held), int(cooldown)), int(action), REASONS[reason]

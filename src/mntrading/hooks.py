@@ -1,0 +1,253 @@
+"""What happens around every run: checks, the one-run lock, the run record, and tracking."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import socket
+import subprocess
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import mlflow
+from filelock import FileLock, Timeout
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+from kedro_mlflow.framework.hooks import MlflowHook
+from kedro_mlflow.framework.hooks.utils import _flatten_dict
+from pydantic import BaseModel
+
+from mntrading.configuration import is_remote, local_root
+from mntrading.core.errors import LockedError, MNTradingError, ParameterError
+from mntrading.datasets import ArtifactDataset, PartitionedArtifactDataset
+from mntrading.params import BLOCKS
+from mntrading.runs import JOURNAL, RunRecord
+
+LOGGER = logging.getLogger(__name__)
+
+PACKAGES = ("kedro", "mlflow", "numpy", "pandas", "pyarrow", "scikit-learn", "lightgbm", "numba")
+_PROBE_SECONDS = 5.0
+
+
+def now() -> str:
+    """Wall clock, ISO 8601, UTC."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def git_revision(project: Path) -> str:
+    """Revision of the checkout, with ``+dirty`` for uncommitted changes; empty outside one."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(project), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        return done.stdout.strip()
+
+    try:
+        revision = git("rev-parse", "HEAD")
+        dirty = "+dirty" if revision and git("status", "--porcelain", "--untracked-files=no") else ""
+    except FileNotFoundError:
+        return ""
+    return revision + dirty
+
+
+def _record() -> RunRecord:
+    if JOURNAL.record is None:
+        raise RuntimeError("no run has begun: the run hook comes before all others")
+    return JOURNAL.record
+
+
+class RunHooks:
+    """Refuses unknown parameters and second runs, and records who ran what, when, on which code."""
+
+    def __init__(self) -> None:
+        self._lock: FileLock | None = None
+        self._root = ""
+        self._project = Path()
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Check the environment's name and the top-level parameter blocks."""
+        self._project = Path(context.project_path)
+        self._root = str(context.config_loader["globals"]["storage"]["root"])
+        conf = self._project / "conf"
+        if context.env and not (conf / context.env).is_dir():
+            known = sorted(path.name for path in conf.iterdir() if path.is_dir() and path.name != "base")
+            raise ParameterError(f"there is no environment {context.env!r}", where="--env", fix=f"use one of {known}")
+        unknown = sorted(set(context.params) - set(BLOCKS))
+        if unknown:
+            raise ParameterError(
+                f"unknown parameter block {unknown[0]!r}",
+                where="--params",
+                fix=f"use one of {sorted(BLOCKS)}",
+            )
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], catalog: DataCatalog) -> None:
+        """Take the storage root's lock, then write the record of the run that begins."""
+        self._acquire(catalog)
+        JOURNAL.record = RunRecord(
+            run_id=run_params["run_id"],
+            pipelines=tuple(run_params["pipeline_names"] or ("__default__",)),
+            env=run_params["env"] or "",
+            status="running",
+            started_at=now(),
+            finished_at="",
+            revision=git_revision(self._project),
+            mlflow_run_id="",
+            error="",
+        )
+        catalog["run_record"].save(self._document(run_params))
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self, run_params: dict[str, Any], catalog: DataCatalog) -> None:
+        """Close the record and let the next run in."""
+        self._finish(run_params, catalog, "finished", "")
+
+    @hook_impl(trylast=True)
+    def on_pipeline_error(self, error: Exception, run_params: dict[str, Any], catalog: DataCatalog) -> None:
+        """Close the record with the error and let the next run in."""
+        if JOURNAL.record is not None:
+            self._finish(run_params, catalog, "failed", str(error) or type(error).__name__)
+
+    def _document(self, run_params: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "schema_version": 1,
+            **asdict(_record()),
+            "tags": sorted(run_params["tags"] or ()),
+            "parameters": run_params["runtime_params"] or {},
+            "host": socket.gethostname(),
+            "python": platform.python_version(),
+            "packages": {name: version(name) for name in PACKAGES},
+        }
+
+    def _finish(self, run_params: dict[str, Any], catalog: DataCatalog, status: str, error: str) -> None:
+        JOURNAL.record = replace(
+            _record(), status=status, finished_at=now(), error=error, mlflow_run_id=TRACKING_HOOKS.run_id or ""
+        )
+        document = self._document(run_params)
+        catalog["run_record"].save(document)
+        catalog["run_history"].save({_record().run_id.replace(":", ""): document})
+        if self._lock is not None:
+            self._lock.release()
+
+    def _acquire(self, catalog: DataCatalog) -> None:
+        if is_remote(self._root):
+            return
+        root = local_root(self._root)
+        root.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(root / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            holder = catalog["run_record"].load() if catalog["run_record"].exists() else {}
+            raise LockedError(
+                f"run {holder.get('run_id', 'unknown')} ({', '.join(holder.get('pipelines', []))}, since "
+                f"{holder.get('started_at', 'unknown')}) holds the storage root",
+                where=str(root),
+                fix="wait for it, or use another MNTRADING_STORAGE_ROOT",
+            ) from None
+
+
+class TrackingHooks(MlflowHook):  # type: ignore[misc]
+    """kedro-mlflow's hook, logging typed parameters flattened, and entries that ask for it by metadata.
+
+    A catalog entry with ``metadata: {mlflow: artifact}`` is logged as an artefact at the end of the run that
+    wrote it; with ``mlflow: metrics`` the numbers under its key ``metrics`` are logged as well.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logged: dict[str, str] = {}
+        self._saved: set[str] = set()
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Make sure of the tracking store before MLflow waits minutes for it."""
+        uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
+        parsed = urlparse(uri)
+        if parsed.scheme.startswith("http"):
+            port = parsed.port or (443 if parsed.scheme == "https" else 80)
+            try:
+                socket.create_connection((parsed.hostname or "", port), timeout=_PROBE_SECONDS).close()
+            except OSError as error:
+                raise MNTradingError(
+                    f"MLflow does not answer ({error})",
+                    where=uri,
+                    fix="start it, or unset MLFLOW_TRACKING_URI",
+                ) from error
+        elif parsed.scheme == "sqlite":
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        super().after_context_created(context)
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Start the MLflow run and tag it with the code's revision."""
+        super().before_pipeline_run(run_params, pipeline, catalog)
+        if self._is_mlflow_enabled:
+            mlflow.set_tags({"revision": _record().revision, "mntrading.run_id": run_params["run_id"]})
+
+    @hook_impl
+    def before_node_run(self, inputs: dict[str, Any]) -> None:
+        """Log the node's parameters, flattened, those not logged yet."""
+        if not self._is_mlflow_enabled:
+            return
+        typed = {
+            name.removeprefix("params:"): value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+            for name, value in inputs.items()
+            if name.startswith("params:")
+        }
+        flat = {name: str(value) for name, value in _flatten_dict(typed, recursive=True, sep=".").items()}
+        fresh = {name: value for name, value in flat.items() if name not in self._logged}
+        if fresh:
+            mlflow.log_params(fresh)
+            self._logged |= fresh
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str) -> None:
+        """Remember what this run wrote."""
+        self._saved.add(dataset_name)
+
+    @hook_impl
+    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Log what the run wrote: hashes as tags, and the entries that ask for it."""
+        if self._is_mlflow_enabled:
+            for name in sorted(self._saved):
+                self._log_entry(name, catalog)
+        super().after_pipeline_run(run_params, pipeline, catalog)
+
+    @hook_impl
+    def on_pipeline_error(
+        self, error: Exception, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Close the run as failed; an error before it was started is not tracked."""
+        if self._is_mlflow_enabled and mlflow.active_run() is not None:
+            super().on_pipeline_error(error, run_params, pipeline, catalog)
+
+    def _log_entry(self, name: str, catalog: DataCatalog) -> None:
+        dataset = catalog[name]
+        if not isinstance(dataset, ArtifactDataset | PartitionedArtifactDataset):
+            return
+        mlflow.set_tag(f"sha256.{name}", dataset.digest())
+        wanted = (dataset.metadata or {}).get("mlflow")
+        if wanted == "metrics":
+            metrics = dataset.load()["metrics"]
+            mlflow.log_metrics({key: value for key, value in metrics.items() if value is not None})
+        if wanted is None:
+            return
+        path = Path(dataset.resolve_path())
+        if path.is_dir():
+            mlflow.log_artifacts(str(path), artifact_path=name)
+        elif path.is_file():
+            mlflow.log_artifact(str(path))
+        else:  # on an object store: name it instead of copying it from one store to another
+            mlflow.set_tag(f"path.{name}", dataset.resolve_path())
+
+
+TRACKING_HOOKS = TrackingHooks()
+RUN_HOOKS = RunHooks()

@@ -1,0 +1,1 @@
+"""Kedro pipelines: wiring only; what they do stands in ``mntrading.core``."""

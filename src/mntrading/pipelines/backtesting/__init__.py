@@ -1,0 +1,5 @@
+"""Walk-forward trading."""
+
+from mntrading.pipelines.backtesting.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

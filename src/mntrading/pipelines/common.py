@@ -1,0 +1,89 @@
+"""What the nodes of several pipelines share: artefact headers, table rows, fan-out over pairs, progress."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import joblib
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from mntrading.datasets import Partitions
+from mntrading.datasets.storage import content_hash, frame_hash
+from mntrading.params import Block, ComputeParams
+
+LOGGER = logging.getLogger(__name__)
+SCHEMA_VERSION = 1
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def digest(value: object) -> str:
+    """Content hash of anything a catalog entry holds."""
+    if isinstance(value, Partitions):
+        return value.digest
+    if isinstance(value, pd.DataFrame):
+        return frame_hash(value)
+    return content_hash(value)
+
+
+def header(as_of: str | pd.Timestamp, inputs: Mapping[str, object], params: Mapping[str, Block]) -> dict[str, Any]:
+    """The head of every JSON artefact: version, time it is valid for, hashes of what it was made from."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "as_of": as_of,
+        "inputs": {name: digest(value) for name, value in inputs.items()},
+        "parameters": {name: content_hash(block.model_dump(mode="json")) for name, block in params.items()},
+    }
+
+
+def number(value: float) -> float | None:
+    """A float as JSON has it: None for what is not finite."""
+    return float(value) if np.isfinite(value) else None
+
+
+def numbers(values: Mapping[str, float]) -> dict[str, float | None]:
+    """``number`` of every value."""
+    return {name: number(value) for name, value in values.items()}
+
+
+def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows as plain values, None for what is missing or not finite."""
+    return [
+        {str(name): None if isinstance(v, float) and not np.isfinite(v) else v for name, v in row.items()}
+        for row in frame.to_dict("records")
+    ]
+
+
+def fan_out(function: Callable[[T], R], items: Sequence[T], compute: ComputeParams, what: str) -> Iterator[R]:
+    """Apply a function to every item on the workers of ``compute``, results in order as they are ready.
+
+    Inner libraries are held to one thread, so that pools are never nested.
+    """
+
+    def limited(item: T) -> R:
+        with threadpool_limits(1):
+            return function(item)
+
+    parallel = joblib.Parallel(n_jobs=compute.n_workers, backend=compute.backend, return_as="generator")
+    return progress(parallel(joblib.delayed(limited)(item) for item in items), len(items), what)
+
+
+def progress(items: Iterable[T], total: int, what: str, every_seconds: float = 2.0) -> Iterator[T]:
+    """Pass items through, logging how far they are at most every few seconds and once at the end."""
+    began = last = time.monotonic()
+    done = 0
+    for item in items:
+        done += 1
+        now = time.monotonic()
+        if now - last >= every_seconds and done < total:
+            remaining = (now - began) / done * (total - done)
+            LOGGER.info("%s: %d of %d, about %.0f s left", what, done, total, remaining)
+            last = now
+        yield item
+    LOGGER.info("%s: %d of %d in %.1f s", what, done, total, time.monotonic() - began)

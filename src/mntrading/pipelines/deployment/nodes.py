@@ -1,0 +1,411 @@
+"""Champions, the frozen production map, live signals and the orders they net to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from mntrading.core import portfolio, strategy, training
+from mntrading.core.bars import timeframe_ms
+from mntrading.core.errors import ArtifactError, BarDataError
+from mntrading.core.features import build_features, warm_up_bars
+from mntrading.core.roster import Roster
+from mntrading.core.selection import Candidate
+from mntrading.core.types import Pair
+from mntrading.datasets import BarStore, Partitions
+from mntrading.datasets.storage import content_hash
+from mntrading.params import (
+    BacktestParams,
+    ChampionParams,
+    CostParams,
+    FeatureParams,
+    PortfolioParams,
+    ProductionParams,
+    StrategyParams,
+)
+from mntrading.pipelines.backtesting.nodes import exchange_limits, judge
+from mntrading.pipelines.common import SCHEMA_VERSION, digest, header, number, numbers
+from mntrading.pipelines.modelling.nodes import POOLED, fitted, model_id
+
+LOGGER = logging.getLogger(__name__)
+
+_MS_PER_HOUR = 3_600_000
+_ACTIONS = {strategy.ENTER: "enter", strategy.EXIT: "exit"}
+
+
+def select_champions(
+    roster: dict[str, Any],
+    pair_curves: Partitions,
+    pair_windows: Partitions,
+    pair_models: Partitions,
+    champions: ChampionParams,
+) -> dict[str, Any]:
+    """Judge the live roster by every completed trading window; champions and rejected candidates with reasons."""
+    parsed = Roster.parse(roster)
+    candidates = judge(parsed.live.pairs, parsed, dict(pair_curves), dict(pair_windows), champions)
+    half_lives = {row.pair.id: row.half_life_hours for row in parsed.live.pairs}
+    entries = [_registry_entry(candidate, half_lives[candidate.pair.id], pair_models) for candidate in candidates]
+    made_from = {"roster": roster, "pair_windows": pair_windows, "pair_models": pair_models}
+    chosen = [entry for entry in entries if entry["champion"]]
+    LOGGER.info("champions: %d of %d pairs on the live roster", len(chosen), len(entries))
+    return {
+        **header(roster["as_of"], made_from, {"champions": champions}),
+        "formation_start": parsed.live.fold.formation_start,
+        "formation_end": parsed.live.fold.formation_end,
+        "champions": chosen,
+        "rejected": [entry for entry in entries if not entry["champion"]],
+    }
+
+
+def _registry_entry(candidate: Candidate, half_life_hours: float, pair_models: Partitions) -> dict[str, Any]:
+    ids = [model_id("live", group) for group in (candidate.pair.id, POOLED)]
+    model = next((id_ for id_ in ids if id_ in pair_models), None)
+    return {
+        "pair_id": candidate.pair.id,
+        "dependent": candidate.pair.dependent,
+        "independent": candidate.pair.independent,
+        "champion": candidate.champion,
+        "reasons": list(candidate.reasons),
+        "figures": numbers(candidate.figures),
+        "half_life_hours": half_life_hours,
+        "model": None if model is None else {"id": model, "sha256": pair_models.digests[model]},
+    }
+
+
+def promote(
+    champion_registry: dict[str, Any],
+    features: FeatureParams,
+    backtest: BacktestParams,
+    production: ProductionParams,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Freeze the champions with everything live inference needs; the map's id is the hash of its content."""
+    formed = pd.Timestamp(champion_registry["formation_end"])
+    frozen = {
+        "schema_version": SCHEMA_VERSION,
+        "as_of": champion_registry["as_of"],
+        "inputs": {"champion_registry": content_hash(champion_registry)},
+        "formation_start": champion_registry["formation_start"],
+        "formation_end": champion_registry["formation_end"],
+        "expires": formed + pd.Timedelta(production.valid_days, unit="D"),
+        "features": features.model_dump(mode="json"),
+        "feature_spec": digest(features.model_dump(mode="json")),
+        "strategy": backtest.strategy.model_dump(mode="json"),
+        "costs": backtest.costs.model_dump(mode="json"),
+        "max_staleness_bars": production.max_staleness_bars,
+        "pairs": [
+            {key: entry[key] for key in ("pair_id", "dependent", "independent", "half_life_hours", "model")}
+            for entry in champion_registry["champions"]
+        ],
+    }
+    id_ = content_hash(frozen)
+    LOGGER.info("production map %s: %d pairs, valid to %s", id_[:12], len(frozen["pairs"]), frozen["expires"])
+    document = {**frozen, "id": id_}
+    return document, {id_[:16]: document}
+
+
+def infer_signals(
+    ohlcv_5m: BarStore,
+    markets: dict[str, Any],
+    production_map: dict[str, Any],
+    pair_models: Partitions,
+    position_state: dict[str, Any] | None,
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
+    """Signals of every production pair at its newest closed bar, and the state to go on from.
+
+    Bars missed since the last call are stepped through one by one, exits only; entries are taken on the newest bar
+    alone. Doubtful inputs fail closed: no entry, exits still allowed, and the reason in the signal. The same
+    newest bar gives the same bytes, however often it is asked for.
+    """
+    _check_map(production_map)
+    as_of = pd.Timestamp(markets["as_of"])
+    step_ms = timeframe_ms(ohlcv_5m.timeframe)
+    step = pd.Timedelta(step_ms, unit="ms")
+    bar_close = as_of.floor(step)
+    before = _state_before(position_state, bar_close)
+    signals, after = [], {}
+    for entry in production_map["pairs"]:
+        pair_id = entry["pair_id"]
+        signal, state = _infer_pair(entry, production_map, ohlcv_5m, pair_models, before.get(pair_id), bar_close, step)
+        signals.append(signal)
+        after[pair_id] = state
+    for pair_id in sorted(set(before) - set(after)):
+        if before[pair_id]["side"]:
+            signals.append(_left_the_map(pair_id, before[pair_id], production_map, bar_close))
+    stamp = f"{bar_close:%Y%m%dT%H%M%SZ}"
+    LOGGER.info("signals %s: %s", stamp, ", ".join(f"{s['pair_id']} {s['action']}" for s in signals) or "none")
+    state = {
+        "schema_version": SCHEMA_VERSION,
+        "as_of": bar_close,
+        "map_id": production_map["id"],
+        "before": before,
+        "pairs": after,
+    }
+    return {stamp: signals}, state
+
+
+def _check_map(production_map: Mapping[str, Any]) -> None:
+    content = {key: value for key, value in production_map.items() if key != "id"}
+    if content_hash(content) != production_map["id"]:
+        raise ArtifactError(
+            "its content does not match its id: it was altered after promotion",
+            where="models/production_map.json",
+            fix="kedro run --tags promote",
+        )
+
+
+def _state_before(position_state: Mapping[str, Any] | None, bar_close: pd.Timestamp) -> dict[str, Any]:
+    """State of every pair ahead of this bar; that of the same bar's first call when it is asked for again."""
+    if position_state is None:
+        return {}
+    written = pd.Timestamp(position_state["as_of"])
+    if written > bar_close:
+        raise BarDataError(
+            f"the state is of {written}, ahead of the newest bar at {bar_close}",
+            where="signals/_position_state.json",
+            fix="check the market's clock (kedro run --tags ingest), or remove the file to start flat",
+        )
+    return dict(position_state["before"] if written == bar_close else position_state["pairs"])
+
+
+def _infer_pair(
+    entry: Mapping[str, Any],
+    production_map: Mapping[str, Any],
+    ohlcv_5m: BarStore,
+    pair_models: Partitions,
+    before: Mapping[str, Any] | None,
+    bar_close: pd.Timestamp,
+    step: pd.Timedelta,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    rule = StrategyParams.model_validate(production_map["strategy"])
+    spec = FeatureParams.model_validate(production_map["features"])
+    newest_open = bar_close - step
+    last_open = newest_open if before is None else pd.Timestamp(before["last_open"])
+    first_needed = min(last_open, newest_open) - (warm_up_bars(spec) + 1) * step
+    legs = [_recent(ohlcv_5m, entry[leg], first_needed, newest_open) for leg in ("dependent", "independent")]
+    frame = build_features(legs[0], legs[1], spec)
+    doubts = _doubts(entry, production_map, frame, pair_models, bar_close, step)
+    chance = _probability(entry, frame, pair_models) if entry["model"] and not doubts else None
+    half_life_bars = entry["half_life_hours"] / (step / pd.Timedelta(1, unit="h"))
+    state = strategy.StrategyState(**before["strategy"]) if before else strategy.StrategyState()
+    todo = frame.index[frame.index > last_open] if before is not None else frame.index[-1:]
+    if before is not None and last_open == newest_open:
+        todo = frame.index[:0]
+    action, reason = strategy.HOLD, ""
+    for moment in todo:
+        row = frame.loc[moment]
+        newest = moment == newest_open
+        state, action, reason = strategy.step(
+            state, rule, z=float(row["z"]), hedge_ratio=float(row["hedge_ratio"]),
+            probability=None if chance is None else float(chance.loc[moment]),
+            half_life_bars=half_life_bars,
+            needs_probability=entry["model"] is not None and rule.signals_from != "z",
+            entries_allowed=newest and not doubts,
+        )  # fmt: skip
+    last = (
+        frame.iloc[-1]
+        if len(frame)
+        else pd.Series({"z": float("nan"), "hedge_ratio": float("nan"), "spread_std": float("nan")})
+    )
+    probability = None if chance is None else number(float(chance.iloc[-1]))
+    held = "hold" if state.side else "flat"
+    signal = {
+        "pair_id": entry["pair_id"],
+        "dependent": entry["dependent"],
+        "independent": entry["independent"],
+        "bar_close": bar_close,
+        "action": _ACTIONS.get(action, held),
+        "side": state.side,
+        "z": number(float(last["z"])),
+        "hedge_ratio": number(float(last["hedge_ratio"])),
+        "spread_std": number(float(last["spread_std"])),
+        "half_life_hours": entry["half_life_hours"],
+        "probability": probability,
+        "confidence": probability if probability is not None else number(abs(float(last["z"]))),
+        "reason": "; ".join(doubts) or reason,
+        "staleness_bars": _staleness(frame, bar_close, step),
+        "model_sha256": entry["model"]["sha256"] if entry["model"] else None,
+        "map_id": production_map["id"],
+    }
+    signal["id"] = content_hash(signal)[:16]
+    seen = frame.index[-1] if len(frame) else newest_open
+    return signal, {
+        "dependent": entry["dependent"],
+        "independent": entry["independent"],
+        "side": state.side,
+        "strategy": asdict(state),
+        "last_open": max(seen, last_open) if before is not None else seen,
+    }
+
+
+def _recent(store: BarStore, symbol: str, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+    bars: pd.DataFrame = store[symbol]
+    return bars.loc[(bars["timestamp"] >= start) & (bars["timestamp"] <= end)]
+
+
+def _staleness(frame: pd.DataFrame, bar_close: pd.Timestamp, step: pd.Timedelta) -> int | None:
+    """Whole bars between the newest row and the newest bar that is closed; None without any row."""
+    return int((bar_close - step - frame.index[-1]) / step) if len(frame) else None
+
+
+def _doubts(
+    entry: Mapping[str, Any],
+    production_map: Mapping[str, Any],
+    frame: pd.DataFrame,
+    pair_models: Partitions,
+    bar_close: pd.Timestamp,
+    step: pd.Timedelta,
+) -> list[str]:
+    """Why no entry may be made on this pair now; empty when all is well."""
+    out = []
+    stale = _staleness(frame, bar_close, step)
+    if stale is None or stale > production_map["max_staleness_bars"]:
+        out.append("no bars" if stale is None else f"bars are {stale} bars old")
+    if bar_close > pd.Timestamp(production_map["expires"]):
+        out.append("the production map has expired")
+    model = entry["model"]
+    if model and model["id"] not in pair_models:
+        out.append(f"model {model['id']} is missing")
+    elif model and pair_models.digests[model["id"]] != model["sha256"]:
+        out.append(f"model {model['id']} is not the one that was promoted")
+    return out
+
+
+def _probability(entry: Mapping[str, Any], frame: pd.DataFrame, pair_models: Partitions) -> pd.Series:
+    return training.predict(fitted(pair_models[entry["model"]["id"]]), frame)
+
+
+def _left_the_map(
+    pair_id: str, state: Mapping[str, Any], production_map: Mapping[str, Any], bar_close: pd.Timestamp
+) -> dict[str, Any]:
+    signal = {
+        "pair_id": pair_id,
+        "dependent": state["dependent"],
+        "independent": state["independent"],
+        "bar_close": bar_close,
+        "action": "exit",
+        "side": 0,
+        "z": None,
+        "hedge_ratio": None,
+        "spread_std": None,
+        "half_life_hours": None,
+        "probability": None,
+        "confidence": None,
+        "reason": "closing: pair is not in production any more",
+        "staleness_bars": None,
+        "model_sha256": None,
+        "map_id": production_map["id"],
+    }
+    return {**signal, "id": content_hash(signal)[:16]}
+
+
+def aggregate_orders(
+    signals: Partitions,
+    position_state: dict[str, Any],
+    production_map: dict[str, Any],
+    ohlcv_5m: BarStore,
+    markets: dict[str, Any],
+    sizes: PortfolioParams,
+    previous: dict[str, Any] | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Net the newest bar's signals into orders, on the book the orders before left.
+
+    The book takes orders as filled at their reference price with the production map's costs.
+    """
+    bar_close = pd.Timestamp(position_state["as_of"])
+    stamp = f"{bar_close:%Y%m%dT%H%M%SZ}"
+    given = signals[stamp]
+    book = _book_before(previous, bar_close, sizes.capital)
+    wanted = [_signal(line) for line in given]
+    symbols = sorted({*book.units(), *(s for signal in wanted for s in signal.pair.symbols)})
+    prices = {symbol: _last_close(ohlcv_5m, symbol, bar_close) for symbol in symbols}
+    result = portfolio.build_orders(wanted, prices, book, exchange_limits(markets), sizes)
+    charged = CostParams.model_validate(production_map["costs"])
+    rate = charged.fee_rate + charged.slippage_bps * 1e-4
+    paid = sum((o.notional if o.side == "buy" else -o.notional) + o.notional * rate for o in result.orders)
+    after = portfolio.Book(book.cash - paid, result.book.holdings)
+    weights = result.weights
+    document = {
+        **header(bar_close, {"signals": given, "production_map": production_map}, {"portfolio": sizes}),
+        "bar_close": bar_close,
+        "map_id": production_map["id"],
+        "equity": result.equity,
+        "gross": sum(abs(weight) for weight in weights.values()),
+        "net": sum(weights.values()),
+        "orders": [
+            {**asdict(order), "id": content_hash([stamp, production_map["id"], asdict(order)])[:16]}
+            for order in result.orders
+        ],
+        "targets": result.targets,
+        "weights": weights,
+        "refused": result.refused,
+        "kill_switch": sizes.kill_switch,
+        "book_before": _book_document(book),
+        "book": _book_document(after),
+        "reason": _why_nothing(production_map, given) if not result.orders else "",
+    }
+    LOGGER.info("orders %s: %d, gross %.2f of equity", stamp, len(result.orders), document["gross"])
+    return document, {stamp: document}
+
+
+def _why_nothing(production_map: Mapping[str, Any], given: list[dict[str, Any]]) -> str:
+    if not production_map["pairs"]:
+        return "no pair is in production: the registry has no champion"
+    return "no pair enters or exits on this bar: " + "; ".join(
+        f"{line['pair_id']} {line['action']} ({line['reason'] or 'holding'})" for line in given
+    )
+
+
+def _signal(line: Mapping[str, Any]) -> portfolio.Signal:
+    return portfolio.Signal(
+        Pair(line["dependent"], line["independent"]),
+        line["action"],
+        line["side"],
+        float("nan") if line["hedge_ratio"] is None else line["hedge_ratio"],
+        0.0 if line["confidence"] is None else line["confidence"],
+        line["reason"],
+    )
+
+
+def _last_close(store: BarStore, symbol: str, bar_close: pd.Timestamp) -> float:
+    bars = store[symbol]
+    known = bars.loc[bars["timestamp"] < bar_close, "close"]
+    return float(known.iloc[-1]) if len(known) else float("nan")
+
+
+def _book_before(previous: Mapping[str, Any] | None, bar_close: pd.Timestamp, capital: float) -> portfolio.Book:
+    """The book ahead of this bar; that of the same bar's first orders when they are asked for again."""
+    if previous is None:
+        return portfolio.Book(capital)
+    again = pd.Timestamp(previous["bar_close"]) == bar_close
+    document = previous["book_before"] if again else previous["book"]
+    holdings = {
+        row["pair_id"]: portfolio.Holding(
+            Pair(row["dependent"], row["independent"]),
+            row["side"],
+            row["units_dependent"],
+            row["units_independent"],
+        )
+        for row in document["holdings"]
+    }
+    return portfolio.Book(document["cash"], holdings)
+
+
+def _book_document(book: portfolio.Book) -> dict[str, Any]:
+    return {
+        "cash": book.cash,
+        "holdings": [
+            {
+                "pair_id": pair_id,
+                "dependent": holding.pair.dependent,
+                "independent": holding.pair.independent,
+                "side": holding.side,
+                "units_dependent": holding.units_dependent,
+                "units_independent": holding.units_independent,
+            }
+            for pair_id, holding in sorted(book.holdings.items())
+        ],
+    }

@@ -1,0 +1,59 @@
+"""Steps 7 to 10: select, promote, infer, aggregate."""
+
+from kedro.pipeline import Node, Pipeline
+
+from mntrading.pipelines.deployment.nodes import (
+    aggregate_orders,
+    infer_signals,
+    promote,
+    select_champions,
+)
+
+
+def create_pipeline() -> Pipeline:
+    """Champions to orders."""
+    return Pipeline(
+        [
+            Node(
+                select_champions,
+                inputs=["roster", "pair_curves", "pair_windows", "pair_models", "params:champions"],
+                outputs="champion_registry",
+                name="select_champions",
+                tags="select",
+            ),
+            Node(
+                promote,
+                inputs=[
+                    "champion_registry",
+                    "params:feature_engineering.features",
+                    "params:backtest",
+                    "params:production",
+                ],
+                outputs=["production_map", "production_history"],
+                name="promote",
+                tags="promote",
+            ),
+            Node(
+                infer_signals,
+                inputs=["ohlcv_5m", "markets", "production_map", "pair_models", "position_state_stored"],
+                outputs=["signals", "position_state"],
+                name="infer_signals",
+                tags="inference",
+            ),
+            Node(
+                aggregate_orders,
+                inputs=[
+                    "signals",
+                    "position_state",
+                    "production_map",
+                    "ohlcv_5m",
+                    "markets",
+                    "params:portfolio",
+                    "latest_orders_stored",
+                ],
+                outputs=["latest_orders", "order_history"],
+                name="aggregate_orders",
+                tags="aggregate",
+            ),
+        ]
+    )

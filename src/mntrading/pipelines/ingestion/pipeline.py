@@ -1,0 +1,37 @@
+"""Step 1: bars of the whole universe at the screening timeframe."""
+
+from kedro.pipeline import Node, Pipeline
+
+from mntrading.pipelines.ingestion.nodes import fetch_bars_1h, fetch_markets, refresh_bars_5m
+
+
+def create_pipeline() -> Pipeline:
+    """Markets, then their bars."""
+    return Pipeline(
+        [
+            Node(
+                fetch_markets,
+                inputs=["params:market", "params:ingestion"],
+                outputs="markets",
+                name="fetch_markets",
+            ),
+            Node(
+                fetch_bars_1h,
+                inputs=["params:market", "params:ingestion", "markets", "ohlcv_1h_stored"],
+                outputs="ohlcv_1h",
+                name="fetch_bars_1h",
+            ),
+        ],
+        tags="ingest",
+    )
+
+
+def create_refresh_pipeline() -> Pipeline:
+    """The market's clock and the newest bars of the production pairs: what a live cycle begins with."""
+    refresh = Node(
+        refresh_bars_5m,
+        inputs=["params:market", "params:ingestion", "markets", "production_map", "ohlcv_5m_stored"],
+        outputs="ohlcv_5m",
+        name="refresh_bars_5m",
+    )
+    return create_pipeline().only_nodes("fetch_markets") + Pipeline([refresh], tags="refresh")

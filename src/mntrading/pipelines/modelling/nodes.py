@@ -1,0 +1,171 @@
+"""Models of every fold, and what they say about the window they trade."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mntrading.core import training
+from mntrading.core.estimators import FittedModel, importances
+from mntrading.core.roster import Roster, RosterFold
+from mntrading.core.training import GroupFit
+from mntrading.datasets import Commit, Partitions, StoredModel
+from mntrading.params import ComputeParams, FeatureParams, LabelParams, ModellingParams
+from mntrading.pipelines.common import digest, fan_out, header, number, rows
+
+LOGGER = logging.getLogger(__name__)
+
+POOLED = "pooled"
+
+
+def model_id(fold: str, group: str) -> str:
+    """Where a group's model of a fold is stored; the group is a pair id or ``pooled``."""
+    return f"{fold}/{group}"
+
+
+def _groups(entry: RosterFold, scope: str) -> dict[str, tuple[str, ...]]:
+    ids = tuple(row.pair.id for row in entry.pairs)
+    if scope == "pair":
+        return {pair_id: (pair_id,) for pair_id in ids}
+    return {POOLED: ids} if ids else {}
+
+
+def train_models(
+    pair_datasets: Partitions,
+    roster: dict[str, Any],
+    modelling: ModellingParams,
+    features: FeatureParams,
+    labels: LabelParams,
+    compute: ComputeParams,
+) -> Iterator[dict[str, StoredModel] | Commit]:
+    """One model per fold and group, fitted inside the fold's formation window only."""
+    training.check_gap(modelling, labels)
+    names = tuple(pair_datasets.meta["feature_names"])
+    groups = [
+        (entry, group, pair_ids)
+        for entry in Roster.parse(roster).folds
+        for group, pair_ids in _groups(entry, modelling.scope).items()
+    ]
+
+    def fit(item: tuple[RosterFold, str, tuple[str, ...]]) -> tuple[str, GroupFit]:
+        entry, group, pair_ids = item
+        frames = {pair_id: pair_datasets[pair_id] for pair_id in pair_ids}
+        window = training.formation_rows(frames, entry.fold.formation_start, entry.fold.formation_end)
+        return model_id(entry.fold.name, group), training.fit_group(window, names, modelling)
+
+    spec = digest(features.model_dump(mode="json"))
+    trained, scores = [], {}
+    for id_, result in fan_out(fit, groups, compute, "training"):
+        scores[id_] = {"reason": result.reason, "candidates": rows(result.scores)}
+        LOGGER.info("%s: %s", id_, result.reason or f"{result.model.name}" if result.model else result.reason)
+        if result.model is not None:
+            trained.append(id_)
+            yield {id_: _stored(result.model, spec)}
+    made_from = {"pair_datasets": pair_datasets, "roster": roster}
+    head = header(roster["as_of"], made_from, {"modelling": modelling, "features": features, "labels": labels})
+    yield Commit(tuple(trained), {**head, "scores": scores, "scope": modelling.scope})
+
+
+def _stored(model: FittedModel, feature_spec: str) -> StoredModel:
+    weights = dict(zip(model.feature_names, map(float, importances(model)), strict=True))
+    meta = {
+        "name": model.name,
+        "feature_names": list(model.feature_names),
+        "feature_spec": feature_spec,
+        "importances": weights,
+    }
+    return StoredModel(model.kind, model.estimator, meta)
+
+
+def fitted(stored: StoredModel) -> FittedModel:
+    """The model as the core uses it."""
+    return FittedModel(stored.meta["name"], stored.kind, stored.estimator, tuple(stored.meta["feature_names"]))
+
+
+def predict_pairs(
+    pair_features: Partitions, pair_models: Partitions, roster: dict[str, Any], compute: ComputeParams
+) -> Iterator[dict[str, pd.DataFrame] | Commit]:
+    """Out-of-sample probabilities: each fold's model on the fold's own trading window.
+
+    One frame per pair, indexed by bar open: ``probability`` and the ``fold`` whose model gave it. Folds in which
+    the pair has no model have no rows.
+    """
+    parsed = Roster.parse(roster)
+
+    def predict(pair_id: str) -> tuple[str, pd.DataFrame]:
+        frame = pair_features[pair_id]
+        parts = [
+            pd.DataFrame({"probability": training.predict(fitted(pair_models[id_]), window), "fold": entry.fold.name})
+            for entry in parsed.completed
+            if (id_ := _model_of(pair_id, entry, pair_models)) is not None and len(window := trading_rows(frame, entry))
+        ]
+        empty = pd.DataFrame({"probability": np.zeros(0), "fold": pd.Series(dtype="str")}, index=frame.index[:0])
+        return pair_id, pd.concat(parts) if parts else empty
+
+    for pair_id, frame in fan_out(predict, sorted(pair_features), compute, "predictions"):
+        yield {pair_id: frame}
+    made_from = {"pair_features": pair_features, "pair_models": pair_models}
+    yield Commit(tuple(pair_features), header(roster["as_of"], made_from, {}))
+
+
+def _model_of(pair_id: str, entry: RosterFold, pair_models: Partitions) -> str | None:
+    """Id of the model that serves a pair in a fold, None where it is not on the roster or has none."""
+    if all(row.pair.id != pair_id for row in entry.pairs):
+        return None
+    for group in (pair_id, POOLED):
+        if (id_ := model_id(entry.fold.name, group)) in pair_models:
+            return id_
+    return None
+
+
+def trading_rows(frame: pd.DataFrame, entry: RosterFold) -> pd.DataFrame:
+    """Rows of a fold's trading window."""
+    inside = (frame.index >= entry.fold.formation_end) & (frame.index < entry.fold.trading_end)
+    rows_inside: pd.DataFrame = frame.loc[inside]
+    return rows_inside
+
+
+def score_models(
+    predictions: Partitions, pair_datasets: Partitions, pair_models: Partitions, roster: dict[str, Any]
+) -> dict[str, Any]:
+    """In-formation scores of every candidate beside the out-of-sample scores of the chosen model."""
+    cross_validated = pair_models.meta["scores"]
+    out_of_sample: dict[str, Any] = {}
+    everything: list[pd.DataFrame] = []
+    for entry in Roster.parse(roster).completed:
+        window = [_scored_rows(row.pair.id, entry, predictions, pair_datasets) for row in entry.pairs]
+        together = pd.concat(window) if window else pd.DataFrame(columns=["label", "probability"])
+        everything.append(together)
+        out_of_sample[entry.fold.name] = _scores(together)
+    total = _scores(pd.concat(everything)) if everything else _scores(pd.DataFrame(columns=["label", "probability"]))
+    return {
+        **header(roster["as_of"], {"predictions": predictions, "pair_datasets": pair_datasets}, {}),
+        "cross_validated": cross_validated,
+        "out_of_sample": out_of_sample,
+        "total": total,
+        "metrics": {f"out_of_sample.{name}": value for name, value in total.items()}
+        | {
+            f"out_of_sample.{fold}.{name}": scores[name]
+            for fold, scores in out_of_sample.items()
+            for name in ("roc_auc", "log_loss", "base_rate", "n_rows")
+        },
+    }
+
+
+def _scored_rows(pair_id: str, entry: RosterFold, predictions: Partitions, pair_datasets: Partitions) -> pd.DataFrame:
+    labels = trading_rows(pair_datasets[pair_id], entry)["label"]
+    given: pd.DataFrame = predictions[pair_id]
+    given = given.loc[given["fold"] == entry.fold.name, ["probability"]]
+    scored: pd.DataFrame = pd.concat([labels, given], axis=1, join="inner").dropna()
+    return scored
+
+
+def _scores(frame: pd.DataFrame) -> dict[str, float | None]:
+    scores = training.score(
+        "", frame["label"].to_numpy(dtype=np.int64), frame["probability"].to_numpy(dtype=np.float64)
+    )
+    return {name: number(float(value)) for name, value in scores.items() if name != "model"}

@@ -1,0 +1,5 @@
+"""Reports."""
+
+from mntrading.pipelines.reporting.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,5 @@
+"""Cointegrated pairs by fold."""
+
+from mntrading.pipelines.screening.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

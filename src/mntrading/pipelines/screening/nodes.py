@@ -1,0 +1,77 @@
+"""Which pairs each fold may trade."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pandas as pd
+
+from mntrading.core.roster import Roster, RosterPair
+from mntrading.core.schedule import Fold, walk_forward
+from mntrading.core.screening import SELECTED, Screen, screen
+from mntrading.core.types import Pair
+from mntrading.datasets import BarStore
+from mntrading.params import ComputeParams, ScheduleParams, ScreeningParams
+from mntrading.pipelines.common import header, progress, rows
+
+LOGGER = logging.getLogger(__name__)
+
+
+def screen_pairs(
+    ohlcv_1h: BarStore,
+    markets: dict[str, Any],
+    screening: ScreeningParams,
+    schedule: ScheduleParams,
+    compute: ComputeParams,
+) -> tuple[dict[str, Any], dict[str, pd.DataFrame], dict[str, Any]]:
+    """Screen every fold's formation window, each with the roster before it in mind.
+
+    Returns the screens by formation end, every test by formation end, and the roster.
+    """
+    as_of = pd.Timestamp(markets["as_of"])
+    symbols = [symbol for symbol in ohlcv_1h if symbol in markets["symbols"]]
+    close, volume = ohlcv_1h.wide("close", symbols), ohlcv_1h.wide("volume", symbols)
+    folds = walk_forward(close.index[0], as_of, schedule)
+    made_from = {"ohlcv_1h": ohlcv_1h}
+    params = {"screening": screening, "schedule": schedule}
+    screens: dict[str, Any] = {}
+    tests: dict[str, pd.DataFrame] = {}
+    selected: list[tuple[Fold, list[RosterPair]]] = []
+    before: tuple[Pair, ...] = ()
+    for fold in progress(folds, len(folds), "screening"):
+        # a bar belongs to the window when it is closed at the window's end
+        step = close.index[1] - close.index[0]
+        inside = (close.index >= fold.formation_start) & (close.index + step <= fold.formation_end)
+        found = screen(close.loc[inside], volume.loc[inside], screening, previous=before, n_threads=compute.n_workers)
+        head = header(fold.formation_end, made_from, params)
+        screens[f"screened_pairs_{fold.stamp}"] = {**head, **_document(fold, found)}
+        tests[fold.stamp] = found.tests
+        selected.append((fold, _roster_pairs(found)))
+        before = found.selected
+        LOGGER.info("%s: %s", fold.name, ", ".join(f"{n} {why}" for why, n in found.funnel.items()))
+    roster = {**header(as_of, made_from, params), **Roster.build(selected).document()}
+    return screens, tests, roster
+
+
+def _document(fold: Fold, found: Screen) -> dict[str, Any]:
+    return {
+        "fold": fold.name,
+        "formation_start": fold.formation_start,
+        "formation_end": fold.formation_end,
+        "n_symbols": len(found.universe.symbols),
+        "n_tests": found.n_tests,
+        "rows_dropped": found.rows_dropped,
+        "universe_funnel": found.universe.funnel,
+        "universe_rejected": found.universe.rejected,
+        "funnel": found.funnel,
+        "pairs": rows(found.pairs),
+    }
+
+
+def _roster_pairs(found: Screen) -> list[RosterPair]:
+    kept = found.pairs.loc[found.pairs["verdict"] == SELECTED]
+    return [
+        RosterPair(Pair(row["dependent"], row["independent"]), row["half_life_hours"], row["p_adjusted"], row["beta"])
+        for row in kept.to_dict("records")
+    ]

@@ -1,0 +1,27 @@
+"""Step 2: cointegrated pairs of every fold, then by itself the trading bars of their symbols."""
+
+from kedro.pipeline import Node, Pipeline
+
+from mntrading.pipelines.ingestion.nodes import fetch_bars_5m
+from mntrading.pipelines.screening.nodes import screen_pairs
+
+
+def create_pipeline() -> Pipeline:
+    """Screen, then fetch what the selected pairs need."""
+    return Pipeline(
+        [
+            Node(
+                screen_pairs,
+                inputs=["ohlcv_1h", "markets", "params:screening", "params:schedule", "params:compute"],
+                outputs=["screened_pairs", "cointegration_tests", "roster"],
+                name="screen_pairs",
+            ),
+            Node(
+                fetch_bars_5m,
+                inputs=["params:market", "params:ingestion", "markets", "roster", "ohlcv_5m_stored"],
+                outputs="ohlcv_5m",
+                name="fetch_bars_5m",
+            ),
+        ],
+        tags="screen",
+    )

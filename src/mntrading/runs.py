@@ -1,0 +1,146 @@
+"""The one place that starts a Kedro session: command line, notebooks, API and schedulers all go through it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from kedro.utils import find_kedro_project
+from kedro.validation import ParameterValidationError
+
+from mntrading.core.errors import MNTradingError, ParameterError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXPECTED_ERRORS = (MNTradingError, ParameterValidationError)
+"""Errors that state their case in one message; no traceback is shown for them."""
+
+
+def expected(error: BaseException | None) -> BaseException | None:
+    """The expected error behind an exception that Kedro may have wrapped; None where there is none."""
+    while error is not None and not isinstance(error, EXPECTED_ERRORS):
+        error = error.__cause__
+    return error
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is known of one run when it has ended.
+
+    Parameters
+    ----------
+    run_id
+        Kedro's session id.
+    pipelines
+        Registered pipelines that were run.
+    env
+        Configuration environment.
+    status
+        ``finished`` or ``failed``.
+    started_at, finished_at
+        Wall clock, ISO 8601, UTC.
+    revision
+        Git revision of the code, with ``+dirty`` for uncommitted changes; empty outside a checkout.
+    mlflow_run_id
+        Empty when tracking is off.
+    error
+        Message of the error that ended the run; empty when it finished.
+    """
+
+    run_id: str
+    pipelines: tuple[str, ...]
+    env: str
+    status: str
+    started_at: str
+    finished_at: str
+    revision: str
+    mlflow_run_id: str
+    error: str
+
+
+class Journal:
+    """Keeps the record of this process's run, for whoever started it."""
+
+    record: RunRecord | None = None
+
+
+JOURNAL = Journal()
+
+
+class Session(KedroSession):
+    """Kedro's session, silent about errors that state their case themselves."""
+
+    def _log_exception(self, exc_type: Any, exc_value: Any, exc_tb: Any) -> None:
+        if expected(exc_value) is None:
+            super()._log_exception(exc_type, exc_value, exc_tb)
+
+
+def stated(run: Callable[P, R]) -> Callable[P, R]:
+    """Print an expected error as its one message and exit with 1; let any other one through."""
+
+    @wraps(run)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return run(*args, **kwargs)
+        except Exception as error:
+            message = expected(error)
+            if message is None:
+                raise
+            sys.stderr.write(f"\nError: {message}\n")
+            raise SystemExit(1) from None
+
+    return wrapper
+
+
+def run(
+    pipeline: str | Sequence[str],
+    *,
+    env: str | None = None,
+    params: dict[str, Any] | None = None,
+    tags: Sequence[str] = (),
+) -> RunRecord:
+    """Run registered pipelines in a fresh process and return the record of the run.
+
+    Parameters
+    ----------
+    pipeline
+        Name or names of registered pipelines.
+    env
+        Configuration environment; None for ``local``.
+    params
+        Overrides, nested like the parameters files.
+    tags
+        Run only the nodes that have one of these tags.
+
+    Raises
+    ------
+    MNTradingError
+        For everything the run refuses, with the command to run next.
+    """
+    names = (pipeline,) if isinstance(pipeline, str) else tuple(pipeline)
+    project = find_kedro_project(Path.cwd())
+    if project is None:
+        raise ParameterError(f"{Path.cwd()} is not inside the project", fix="change into the project's folder first")
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+        return pool.submit(_run_here, Path(project), names, env, params or {}, tuple(tags)).result()
+
+
+def _run_here(
+    project: Path, names: tuple[str, ...], env: str | None, params: dict[str, Any], tags: tuple[str, ...]
+) -> RunRecord:
+    bootstrap_project(project)
+    with Session.create(project, env=env, runtime_params=params) as session:
+        session.run(pipeline_names=list(names), tags=tags)  # type: ignore[call-arg]  # typed as the abstract session
+    if JOURNAL.record is None:
+        raise RuntimeError("the run left no record: the project's hooks are not registered")
+    return JOURNAL.record

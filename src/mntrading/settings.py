@@ -1,0 +1,25 @@
+"""Kedro's project settings: sessions, hooks, and how configuration is merged and resolved."""
+
+import os
+import warnings
+
+# kedro and kedro-mlflow call OmegaConf by a name it is about to drop; nothing a user can mend
+warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
+from mntrading.configuration import RESOLVERS
+from mntrading.hooks import RUN_HOOKS, TRACKING_HOOKS
+from mntrading.runs import Session
+
+SESSION_CLASS = Session
+HOOKS = (RUN_HOOKS, TRACKING_HOOKS)
+# TRACKING_HOOKS is kedro-mlflow's own hook taught to log typed parameters; telemetry is off for everyone
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry")
+
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    "merge_strategy": {"parameters": "soft", "globals": "soft", "mlflow": "soft"},
+    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
+    "custom_resolvers": RESOLVERS,
+}
