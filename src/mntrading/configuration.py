@@ -43,7 +43,8 @@ def tracking_uri(uri: str | None, root: str) -> str:
 
 def artifact_location(uri: str | None, root: str) -> str | None:
     """Where MLflow keeps artefacts: below the storage root, or wherever the server says."""
-    return None if uri else (local_root(root) / "mlflow_artifacts").as_uri()
+    served = bool(uri) and not str(uri).startswith("sqlite:")
+    return None if served else (local_root(root) / "mlflow_artifacts").as_uri()
 
 
 RESOLVERS: dict[str, Callable[..., Any]] = {

@@ -188,6 +188,7 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Start the MLflow run and tag it with the code's revision."""
+        self._logged, self._saved = {}, set()
         super().before_pipeline_run(run_params, pipeline, catalog)
         if self._is_mlflow_enabled:
             mlflow.set_tags({"revision": _record().revision, "mntrading.run_id": run_params["run_id"]})

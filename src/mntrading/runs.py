@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
@@ -77,11 +77,26 @@ JOURNAL = Journal()
 
 
 class Session(KedroSession):
-    """Kedro's session, silent about errors that state their case themselves."""
+    """Kedro's session: tags alone choose among all steps, and errors that state their case get no traceback."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Run pipelines; tags without a pipeline's name mean the steps of the full cycle that have them."""
+        named = args or kwargs.get("pipeline_name") or kwargs.get("pipeline_names")
+        if kwargs.get("tags") and not named:
+            kwargs["pipeline_names"] = ["full_cycle"]
+        return super().run(*args, **kwargs)
 
     def _log_exception(self, exc_type: Any, exc_value: Any, exc_tb: Any) -> None:
         if expected(exc_value) is None:
             super()._log_exception(exc_type, exc_value, exc_tb)
+
+
+def open_session(project: Path, env: str | None = None, params: dict[str, Any] | None = None) -> Session:
+    """A session of the project, which must have been bootstrapped."""
+    return cast(Session, Session.create(project, env=env, runtime_params=params))
 
 
 def stated(run: Callable[P, R]) -> Callable[P, R]:
@@ -139,8 +154,8 @@ def _run_here(
     project: Path, names: tuple[str, ...], env: str | None, params: dict[str, Any], tags: tuple[str, ...]
 ) -> RunRecord:
     bootstrap_project(project)
-    with Session.create(project, env=env, runtime_params=params) as session:
-        session.run(pipeline_names=list(names), tags=tags)  # type: ignore[call-arg]  # typed as the abstract session
+    with open_session(project, env, params) as session:
+        session.run(pipeline_names=list(names), tags=tags)
     if JOURNAL.record is None:
         raise RuntimeError("the run left no record: the project's hooks are not registered")
     return JOURNAL.record

@@ -3,8 +3,10 @@
 import os
 import warnings
 
-# kedro and kedro-mlflow call OmegaConf by a name it is about to drop; nothing a user can mend
+# what the frameworks say about themselves, and nothing a user can mend: a name OmegaConf is about to drop, and an
+# mlflow base class of kedro-mlflow's without type hints
 warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated")
+warnings.filterwarnings("ignore", message=r"[\s\S]*Add type hints to the `predict` method")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 from mntrading.configuration import RESOLVERS

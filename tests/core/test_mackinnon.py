@@ -14,9 +14,7 @@ TRENDS = ("n", "c", "ct")
 
 @pytest.mark.parametrize("trend", TRENDS)
 def test_p_value_equals_statsmodels_over_the_whole_range(trend):
-    t = np.concatenate(
-        (np.linspace(-25.0, 3.0, 5601), [-18.86, -19.62, -21.15, -2.62, -1.53, -3.19, 0.92, 1.51, 0.63])
-    )
+    t = np.concatenate((np.linspace(-25.0, 3.0, 5601), [-18.86, -19.62, -21.15, -2.62, -1.53, -3.19, 0.92, 1.51, 0.63]))
     expected = [mackinnonp(value, regression=trend, N=2) for value in t]
     np.testing.assert_allclose(mackinnon_p_value(t, trend), expected, rtol=0, atol=1e-14)
 

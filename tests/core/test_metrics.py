@@ -56,9 +56,7 @@ def test_equity_that_starts_at_nothing_is_refused():
 
 
 def test_daily_returns_take_the_last_equity_of_each_utc_day():
-    stamps = times(
-        "2025-01-01 10:00", "2025-01-01 23:59", "2025-01-02 00:00", "2025-01-02 12:00", "2025-01-04 01:00"
-    )
+    stamps = times("2025-01-01 10:00", "2025-01-01 23:59", "2025-01-02 00:00", "2025-01-02 12:00", "2025-01-04 01:00")
     found = metrics.daily_returns(pd.Series([100.0, 102.0, 90.0, 104.04, 93.636], index=stamps))
     np.testing.assert_allclose(found, [0.02, 0.02, -0.1], rtol=1e-12)
     assert list(found.index) == list(times("2025-01-01", "2025-01-02", "2025-01-04"))
@@ -253,9 +251,7 @@ def test_minimum_track_record_is_where_the_probability_reaches_the_level():
 
 def test_overfitting_is_as_likely_as_not_on_noise():
     found = [
-        metrics.probability_of_backtest_overfitting(
-            np.random.default_rng(seed).normal(size=(320, 20)), n_splits=10
-        )
+        metrics.probability_of_backtest_overfitting(np.random.default_rng(seed).normal(size=(320, 20)), n_splits=10)
         for seed in range(40)
     ]
     assert np.mean(found) == pytest.approx(0.5, abs=0.08)

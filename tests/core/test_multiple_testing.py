@@ -23,14 +23,10 @@ def test_example_of_benjamini_and_hochberg(method, rejected):
     assert int((adjust(BH_1995, method=method) <= 0.05).sum()) == rejected
 
 
-@pytest.mark.parametrize(
-    ("method", "theirs"), [("bh", "fdr_bh"), ("by", "fdr_by"), ("bonferroni", "bonferroni")]
-)
+@pytest.mark.parametrize(("method", "theirs"), [("bh", "fdr_bh"), ("by", "fdr_by"), ("bonferroni", "bonferroni")])
 @given(p=PROBABILITIES)
 def test_adjusted_values_equal_statsmodels(method, theirs, p):
-    np.testing.assert_allclose(
-        adjust(p, method=method), multipletests(p, method=theirs)[1], rtol=1e-12, atol=1e-300
-    )
+    np.testing.assert_allclose(adjust(p, method=method), multipletests(p, method=theirs)[1], rtol=1e-12, atol=1e-300)
 
 
 @pytest.mark.parametrize("method", METHODS)

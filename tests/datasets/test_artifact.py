@@ -81,6 +81,13 @@ def test_missing_file_names_the_command_that_makes_it(tmp_path):
     assert str(caught.value) == f"{tmp_path}/roster.json: does not exist\nNext: {MADE_BY}"
 
 
+def test_file_that_may_be_missing_loads_as_none(tmp_path):
+    dataset = ArtifactDataset(filepath=f"{tmp_path}/x.json", format="json", missing_ok=True)
+    assert dataset.load() is None
+    dataset.save({"a": 1})
+    assert dataset.load() == {"a": 1}
+
+
 def test_missing_file_without_a_known_maker_says_no_more(tmp_path):
     with pytest.raises(ArtifactError, match=r"does not exist$"):
         ArtifactDataset(filepath=f"{tmp_path}/x", format="text").load()

@@ -62,9 +62,7 @@ def test_bars_come_back_by_symbol_with_what_is_known_of_them(root):
         "rejected": 2,
     }
     pd.testing.assert_frame_equal(store.frame(), pd.concat([APT, BTC, FIL], ignore_index=True))
-    pd.testing.assert_frame_equal(
-        store.frame(["FIL/USDT", "APT/USDT"]), pd.concat([APT, FIL], ignore_index=True)
-    )
+    pd.testing.assert_frame_equal(store.frame(["FIL/USDT", "APT/USDT"]), pd.concat([APT, FIL], ignore_index=True))
 
 
 def test_folder_holds_parquet_only_and_pandas_reads_it_whole(tmp_path):

@@ -154,9 +154,7 @@ def test_batch_is_whole_or_says_to_run_again_and_the_next_run_heals_it(base):
             assert dict(parts) == {"old": OLD, "new": NEW}[version]
             outcomes.add(version)
         except ArtifactError as error:
-            outcomes.add(
-                "unfinished" if (error.what, error.fix) == ("was not finished", MADE_BY) else str(error)
-            )
+            outcomes.add("unfinished" if (error.what, error.fix) == ("was not finished", MADE_BY) else str(error))
         _save_new(place)
         assert dict(_batch(place).load()) == NEW
         assert _contents(place) == _contents(f"{base}/reference")
@@ -215,6 +213,26 @@ def test_growing_folder_is_readable_after_any_kill_and_the_next_run_heals_it(bas
     assert seen == {("old", None), ("new", None), ("new", "new")}
 
 
+def _prune(place: str) -> None:
+    _growing(place).save(Commit(ids=("a",), meta={"kept": 1}))
+
+
+def test_growing_folder_that_is_pruned_never_lists_what_is_gone(base):
+    _grow_old(f"{base}/reference")
+    _prune(f"{base}/reference")
+    seen = set()
+
+    def check(place: str) -> None:
+        found = dict(_growing(place).load())
+        assert found in ({"a": "old", "b": "old"}, {"a": "old"})
+        seen.add(len(found))
+        _prune(place)
+        assert _contents(place) == _contents(f"{base}/reference")
+
+    _killed_everywhere(_prune, check, base)
+    assert seen == {1, 2}
+
+
 # --- bars ---------------------------------------------------------------------------------------------------
 
 
@@ -260,6 +278,7 @@ _PREPARED: dict[Callable[[str], None], Callable[[str], None]] = {
     _save_file: lambda place: _file(place).save({"version": "old"}),
     _save_new: _save_old,
     _grow_new: _grow_old,
+    _prune: _grow_old,
     _store_new: _store_old,
 }
 

@@ -93,9 +93,7 @@ def test_node_that_fails_midway_leaves_a_folder_that_says_so(catalog):
 
 
 def test_missing_input_reaches_the_caller_of_the_run_as_it_was_raised(catalog):
-    with pytest.raises(
-        ArtifactError, match=r"roster\.json: does not exist\nNext: kedro run --pipelines screening"
-    ):
+    with pytest.raises(ArtifactError, match=r"roster\.json: does not exist\nNext: kedro run --pipelines screening"):
         SequentialRunner().run(FEATURES, catalog)
 
 

@@ -189,9 +189,7 @@ class TestMapping:
         assert parts.meta == {}
 
     def test_partition_in_folders_and_manifest_elsewhere(self, tmp_path):
-        dataset = _dataset(
-            tmp_path / "p" / "pairs", manifest="../_manifest.json", format="text", suffix=".md"
-        )
+        dataset = _dataset(tmp_path / "p" / "pairs", manifest="../_manifest.json", format="text", suffix=".md")
         dataset.save({"x/y=1": "hello"})
         dataset.save(Commit(ids=("x/y=1",)))
         assert _files(tmp_path) == ["_manifest.json", "pairs/x/y=1.md"]

@@ -95,9 +95,7 @@ def test_model_fitted_alike_has_the_same_bytes_in_other_processes():
     )
     for seed in ("1", "2"):
         env = os.environ | {"PYTHONHASHSEED": seed}
-        done = subprocess.run(
-            [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == str(here)
 
 

@@ -25,9 +25,7 @@ class ScriptedExchange:
 
     identity = "scripted"
 
-    def __init__(
-        self, rows: list[list[float]], *, now: int, windowed: bool = False, cap: int = 10**9
-    ) -> None:
+    def __init__(self, rows: list[list[float]], *, now: int, windowed: bool = False, cap: int = 10**9) -> None:
         self.rows = np.array(rows, dtype=np.float64).reshape(-1, 6)
         self.now, self.windowed, self.cap, self.requests = now, windowed, cap, 0
 
@@ -126,9 +124,7 @@ def test_a_page_of_no_rows_is_refused() -> None:
 def test_of_conflicting_rows_the_first_valid_one_is_kept() -> None:
     nan = row(1)
     nan[4] = float("nan")
-    good, rejected = select_valid(
-        np.array([row(2), nan, row(1, 100), row(1, 101), row(1, 100), row(0)]), "5m"
-    )
+    good, rejected = select_valid(np.array([row(2), nan, row(1, 100), row(1, 101), row(1, 100), row(0)]), "5m")
     assert good[:, 4].tolist() == [100, 100, 100]
     assert rejected["reason"].tolist() == ["not finite", base.CONFLICTING]
     assert str(rejected["timestamp"].dtype) == "datetime64[ms, UTC]"
@@ -166,9 +162,7 @@ def test_no_rows_give_no_rows() -> None:
 
 
 @pytest.mark.parametrize(("timeframe", "page_limit"), [("5m", 997), ("1h", 7), ("5m", 50)])
-def test_the_dirty_market_yields_its_clean_bars_but_for_the_removed_ones(
-    timeframe: str, page_limit: int
-) -> None:
+def test_the_dirty_market_yields_its_clean_bars_but_for_the_removed_ones(timeframe: str, page_limit: int) -> None:
     end = simulation.START + np.timedelta64(30 if timeframe == "5m" else 70, "D")
     source = SimulatorSource("dirty", seed=7, end=end)
     market = source.market

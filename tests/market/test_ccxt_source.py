@@ -60,9 +60,7 @@ class FakeExchange:
         return self._answer()
 
 
-def source(
-    *answers: Any, pauses: list[float] | None = None, headers: dict[str, str] | None = None
-) -> CcxtSource:
+def source(*answers: Any, pauses: list[float] | None = None, headers: dict[str, str] | None = None) -> CcxtSource:
     sleep: Callable[[float], None] = ([] if pauses is None else pauses).append
     return CcxtSource("fake", max_attempts=3, exchange=FakeExchange(*answers, headers=headers), sleep=sleep)
 
@@ -110,9 +108,7 @@ def test_a_network_that_stays_down_is_given_up_on() -> None:
 
 @pytest.mark.parametrize("status", ["403 Forbidden", "451 "])
 def test_a_blocked_address_is_told_at_once(status: str) -> None:
-    exchange = FakeExchange(
-        errors.ExchangeNotAvailable(f"fake GET https://api.fake/klines?limit=1000 {status} body")
-    )
+    exchange = FakeExchange(errors.ExchangeNotAvailable(f"fake GET https://api.fake/klines?limit=1000 {status} body"))
     made = CcxtSource("fake", exchange=exchange, sleep=lambda _: None)
     with pytest.raises(SourceError, match=r"(?s)blocked here.*Next: choose another exchange"):
         made.fetch_ohlcv("AAA/USDT", "5m", None, None)
@@ -120,9 +116,7 @@ def test_a_blocked_address_is_told_at_once(status: str) -> None:
 
 
 def test_an_exchange_down_for_maintenance_is_tried_again() -> None:
-    made = source(
-        errors.ExchangeNotAvailable("fake GET https://api.fake/klines?limit=403 503 busy"), [bar(0)]
-    )
+    made = source(errors.ExchangeNotAvailable("fake GET https://api.fake/klines?limit=403 503 busy"), [bar(0)])
     assert len(made.fetch_ohlcv("AAA/USDT", "5m", None, None)) == 1
 
 

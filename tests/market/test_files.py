@@ -72,17 +72,13 @@ STAMPS: dict[str, Callable[[pd.Series], pd.Series]] = {
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 @pytest.mark.parametrize("form", STAMPS)
-def test_stamps_in_any_form_are_read_as_utc(
-    tmp_path: Path, market: simulation.Market, form: str, suffix: str
-) -> None:
+def test_stamps_in_any_form_are_read_as_utc(tmp_path: Path, market: simulation.Market, form: str, suffix: str) -> None:
     frame = market.bars("1h")
     write(frame.assign(timestamp=STAMPS[form](frame["timestamp"])), tmp_path / f"ohlcv_1h.{suffix}")
     assert_serves(FilesSource(tmp_path), market)
 
 
-def test_columns_in_another_order_and_more_of_them_are_fine(
-    tmp_path: Path, market: simulation.Market
-) -> None:
+def test_columns_in_another_order_and_more_of_them_are_fine(tmp_path: Path, market: simulation.Market) -> None:
     frame = market.bars("1h").assign(trades=1, symbol=lambda f: f["symbol"].astype("category"))
     write(frame[frame.columns[::-1]], tmp_path / "ohlcv_1h.parquet")
     assert_serves(FilesSource(tmp_path), market)

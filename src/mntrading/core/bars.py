@@ -33,7 +33,7 @@ def to_ms(moment: pd.Timestamp) -> int:
     """Milliseconds since the epoch of a time-zone-aware timestamp."""
     if moment.tzinfo is None:
         raise ParameterError(f"time {moment} has no time zone, expected UTC")
-    return int(moment.value // 1_000_000) if moment.unit == "ns" else int(moment.timestamp() * 1000)
+    return int(moment.as_unit("ns").value // 1_000_000)
 
 
 def from_ms(milliseconds: int) -> pd.Timestamp:
@@ -109,7 +109,12 @@ def check_bars(frame: pd.DataFrame, timeframe: str, *, where: str = "bars") -> N
     if bad.size:
         row = frame.iloc[bad[0]]
         raise BarDataError(f"{row['symbol']} at {row['timestamp']}: {reasons.iloc[bad[0]]}", where=where)
-    same = frame["symbol"].to_numpy()[1:] == frame["symbol"].to_numpy()[:-1]
+    symbols = frame["symbol"].to_numpy(dtype=object)
+    mixed = np.flatnonzero(symbols[1:] < symbols[:-1])
+    if mixed.size:
+        row = frame.iloc[mixed[0] + 1]
+        raise BarDataError(f"{row['symbol']} at {row['timestamp']}: bars are not sorted by symbol", where=where)
+    same = symbols[1:] == symbols[:-1]
     backwards = np.flatnonzero(same & (np.diff(rows[:, 0]) <= 0))
     if backwards.size:
         row = frame.iloc[backwards[0] + 1]

@@ -41,9 +41,11 @@ class FittedModel:
         return np.asarray(self.estimator.predict_proba(X)[:, 1], dtype=np.float64)
 
 
+# Neighbouring rows share most of their history, so tens of thousands of them carry what a few hundred independent
+# ones would: every model is held far below what the row count alone would allow.
 _LIGHTGBM = {
-    "objective": "binary", "learning_rate": 0.05, "num_leaves": 15, "min_data_in_leaf": 100,
-    "feature_fraction": 0.7, "bagging_fraction": 0.7, "bagging_freq": 1, "lambda_l2": 5.0,
+    "objective": "binary", "learning_rate": 0.02, "num_leaves": 6, "min_data_in_leaf": 500,
+    "feature_fraction": 0.5, "bagging_fraction": 0.3, "bagging_freq": 1, "lambda_l2": 100.0,
     "deterministic": True, "force_row_wise": True, "num_threads": 1, "verbosity": -1,
 }  # fmt: skip
 _LIGHTGBM_ROUNDS = 100
@@ -76,13 +78,19 @@ def _sklearn(name: ModelName, seed: int) -> Any:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
+        return make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=500))
     from sklearn.ensemble import RandomForestClassifier
 
+    # neighbouring rows tell nearly the same story: a tree on a fifth of them is faster and no worse
     return RandomForestClassifier(
-        n_estimators=100, max_depth=8, min_samples_leaf=50, max_samples=0.5, max_features="sqrt",
-        n_jobs=1, random_state=seed,
-    )  # fmt: skip
+        n_estimators=100,
+        max_depth=8,
+        min_samples_leaf=50,
+        max_samples=0.2,
+        max_features="sqrt",
+        n_jobs=1,
+        random_state=seed,
+    )
 
 
 def importances(model: FittedModel) -> FloatArray:

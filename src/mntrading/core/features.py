@@ -187,7 +187,7 @@ def _pair_frame(bars_a: pd.DataFrame, bars_b: pd.DataFrame, params: FeatureParam
         return None
     timeframe = f"{step // 60_000}m"
     a, b = (on_grid(bars, timeframe, ("close", "volume")) for bars in (bars_a, bars_b))
-    both = a.join(b, how="inner", lsuffix="_a", rsuffix="_b")
+    both = a.add_suffix("_a").join(b.add_suffix("_b"), how="inner")
     if both.empty:
         return None
     open_ms = times_ms(pd.DatetimeIndex(both.index))

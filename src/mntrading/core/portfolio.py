@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from mntrading.core.errors import BarDataError
+from mntrading.core.errors import BarDataError, ParameterError
 from mntrading.core.types import Pair
 from mntrading.params import CostParams, PortfolioParams
 
@@ -20,6 +20,8 @@ Action = Literal["enter", "exit", "hold", "flat"]
 
 _SMALLEST_SCALE = 0.25
 """An entry that the caps would cut below this share of its size is refused instead."""
+
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Signal:
     hedge_ratio
         Notional of the independent leg per unit notional of the dependent one; used on entry.
     confidence
-        Orders the entries; higher first.
+        Orders the entries; higher first, NaN last.
     reason
         In words.
     """
@@ -178,7 +180,7 @@ def build_orders(
             if signal.action in ("exit", "flat"):
                 holdings.pop(signal.pair.id, None)
     entries = [s for s in signals if s.action == "enter" and s.pair.id not in holdings]
-    for signal in sorted(entries, key=lambda s: (-s.confidence, s.pair.id)):
+    for signal in sorted(entries, key=lambda s: (np.isnan(s.confidence), -s.confidence, s.pair.id)):
         if params.kill_switch != "active":
             refused[signal.pair.id] = f"kill switch is {params.kill_switch}"
         elif len(holdings) >= params.top_k:
@@ -195,7 +197,7 @@ def build_orders(
         book=book,
         targets=targets,
         weights={symbol: units * prices[symbol] / equity for symbol, units in targets.items()},
-        orders=_orders(state.units(), targets, prices),
+        orders=_orders(state, book, prices),
         refused=refused,
         equity=equity,
     )
@@ -225,6 +227,8 @@ def _sized(
     params: PortfolioParams,
 ) -> Holding | str:
     """The entry's units within caps and lots, or the reason it is refused."""
+    if signal.side not in (-1, 1):
+        return f"side is {signal.side}, expected 1 or -1"
     if not (np.isfinite(signal.hedge_ratio) and signal.hedge_ratio > 0):
         return f"hedge ratio is {signal.hedge_ratio}"
     weights = {symbol: units * prices[symbol] / equity for symbol, units in held.items()}
@@ -241,6 +245,11 @@ def _sized(
             return f"{symbol} leg is below the exchange's smallest order"
         if not params.allow_short and held.get(symbol, 0.0) + units[symbol] < 0:
             return f"{symbol} can't be sold short here (portfolio.allow_short is off)"
+    net = sum(weights.values())
+    after = net + sum(units[symbol] * prices[symbol] / equity for symbol in units)
+    # lots may cut one leg more than the other
+    if abs(after) > max(params.max_net, abs(net)) + _ROUNDING:
+        return "net cap"
     return Holding(signal.pair, signal.side, units[signal.pair.dependent], units[signal.pair.independent])
 
 
@@ -270,13 +279,18 @@ def _round_to_lot(units: float, lot: float) -> float:
     return units if lot <= 0 else float(np.sign(units) * np.floor(abs(units) / lot + 1e-9) * lot)
 
 
-def _orders(before: Mapping[str, float], after: Mapping[str, float], prices: Mapping[str, float]) -> tuple[Order, ...]:
+def _orders(before: Book, after: Book, prices: Mapping[str, float]) -> tuple[Order, ...]:
+    largest: dict[str, float] = {}
+    for holding in (*before.holdings.values(), *after.holdings.values()):
+        for symbol, units in holding.units().items():
+            largest[symbol] = max(largest.get(symbol, 0.0), abs(units))
+    now, then = before.units(), after.units()
     out = []
-    for symbol in sorted({*before, *after}):
-        old, new = before.get(symbol, 0.0), after.get(symbol, 0.0)
+    for symbol in sorted(largest):
+        old, new = now.get(symbol, 0.0), then.get(symbol, 0.0)
         change = new - old
-        # sums of frozen units leave dust of a few ulps behind
-        if abs(change) <= 1e-12 * max(abs(old), abs(new)):
+        # sums of frozen units leave dust of a few ulps of the largest of them behind
+        if abs(change) <= _ROUNDING * largest[symbol]:
             continue
         out.append(
             Order(
@@ -336,12 +350,20 @@ def simulate(
         Matrices (time on the complete grid × symbol) of closes and of the prices orders fill at.
     limits, params, costs
         Exchange rules, sizes and caps, costs.
+
+    Raises
+    ------
+    ParameterError
+        For signals at a row that no later row can fill, or that is none.
     """
     symbols = list(close.columns)
     column = {symbol: i for i, symbol in enumerate(symbols)}
     marks = close.ffill().to_numpy(dtype=np.float64)
     fills_at = fill.to_numpy(dtype=np.float64)
     n = len(close)
+    unfillable = [row for row in signals if not 0 <= row < n - 1]
+    if unfillable:
+        raise ParameterError(f"signals at row {unfillable[0]} of {n} bars can't be filled on the next one")
     per_bar = pd.Timedelta(1, unit="D") / (close.index[1] - close.index[0]) if n > 1 else 1.0
     borrow_rate = costs.borrow_bps_per_day * 1e-4 / per_bar
     equity, charges, exposure = np.zeros(n), np.zeros((n, 4)), np.zeros((n, 2))

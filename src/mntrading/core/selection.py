@@ -115,7 +115,7 @@ def _judge(
     if not windows:
         return Candidate(pair, False, ("no completed trading window on the roster yet",))
     returns = pd.concat([window.returns for window in windows])
-    equity = 1.0 + returns.cumsum()
+    equity = np.concatenate([[1.0], 1.0 + returns.cumsum().to_numpy()])
     costs = sum(window.costs for window in windows)
     net = sum(window.net_pnl for window in windows)
     moments = metrics.sharpe_moments(returns)

@@ -482,12 +482,17 @@ def _walk(name: str, seed: int, symbol: str, climate: _Climate) -> _Path:
     return _Path(before + np.cumsum(returns), before, np.sqrt(factor_volatility**2 + own_volatility**2))
 
 
+_WIDE_SPREAD: Final = (0.010, 0.018)
+_SPREAD_STD: Final = {"demo": (0.0035, 0.006)}  # in the demo a trade has to earn its costs, as on an exchange
+
+
 def _dependent(
     name: str, seed: int, pair: _PairPlan, independent: _Path, climate: _Climate
 ) -> tuple[_Path, dict[str, object]]:
     """The planted leg, and its row of the truth."""
     draw = _rng(seed, name, pair.dependent, "pair")
-    half_life_hours, std, beta = (round(float(x), 4) for x in draw.uniform([6, 0.010, 0.6], [14, 0.018, 1.4]))
+    narrow, broad = _SPREAD_STD.get(name, _WIDE_SPREAD)
+    half_life_hours, std, beta = (round(float(x), 4) for x in draw.uniform([6, narrow, 0.6], [14, broad, 1.4]))
     alpha = round(math.log(_price(name, seed, pair.dependent)) - beta * independent.log_before, 6)
     away = 1.0 if draw.random() < 0.5 else -1.0
 

@@ -35,6 +35,8 @@ class PurgedTimeSeriesSplit:
             raise ParameterError(f"n_splits is {n_splits}, expected at least 2")
         if gap < 0:
             raise ParameterError(f"gap is {gap}, expected 0 or more bars")
+        if max_train_size is not None and max_train_size < 1:
+            raise ParameterError(f"max_train_size is {max_train_size}, expected at least 1 row, or None for all")
         self.n_splits, self.gap, self.max_train_size = n_splits, gap, max_train_size
 
     def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
@@ -67,7 +69,7 @@ class PurgedTimeSeriesSplit:
         Raises
         ------
         ParameterError
-            When X has fewer distinct times than splits, or ``label_end`` another length.
+            When X has no more distinct times than splits, or ``label_end`` another length or a row without a time.
         """
         del y, groups
         if not isinstance(X.index, pd.DatetimeIndex):
@@ -76,6 +78,8 @@ class PurgedTimeSeriesSplit:
         ends = times if label_end is None else _nanoseconds(pd.DatetimeIndex(label_end))
         if len(ends) != len(times):
             raise ParameterError(f"label_end has {len(ends)} rows and X {len(times)}")
+        if label_end is not None and pd.isna(label_end).any():
+            raise ParameterError(f"label_end is not known at row {int(np.flatnonzero(pd.isna(label_end))[0])}")
         distinct = np.unique(times)
         if len(distinct) <= self.n_splits:
             raise ParameterError(f"{len(distinct)} distinct times can't be cut into {self.n_splits} splits")

@@ -19,9 +19,15 @@ from mntrading.core.types import FloatArray
 
 @compiled
 def _anchor(values: FloatArray, start: int, window: int) -> float:
-    """Value at ``start``, or the last known one of the block before it where that bar is missing."""
+    """Value at ``start``, or the last known one within a window before it, or else the first known one after it.
+
+    Where the anchor lies after ``start``, no window that ends before it has any value to sum.
+    """
     stop = max(start - window, -1)
     for i in range(start, stop, -1):
+        if not np.isnan(values[i]):
+            return float(values[i])
+    for i in range(start + 1, min(start + window, values.shape[0])):
         if not np.isnan(values[i]):
             return float(values[i])
     return 0.0
@@ -125,6 +131,8 @@ def rolling_moments(
     the window are present.
     """
     x, y = _checked(x, "x"), _checked(y, "y")
+    if x.shape != y.shape:
+        raise ParameterError(f"x has {x.shape[0]} rows and y {y.shape[0]}")
     fewest = _fewest_rows(window, min_fill)
     count, _, second = _window_moments(x, y, window, first_bar)
     with np.errstate(invalid="ignore", divide="ignore"):

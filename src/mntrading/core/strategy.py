@@ -27,6 +27,7 @@ REASONS: Final = (
     "no entry: cooling down after a stop",
     "no entry: entries are not allowed now",
     "no entry: hedge ratio outside its band",
+    "no entry: z beyond the stop level",
 )
 """Texts of the reason codes that ``decide`` returns."""
 
@@ -107,8 +108,10 @@ def decide(
         return 0, 0, 0, 0, 10
     if np.isnan(z) or np.isnan(hedge_ratio):
         return 0, 0, 0, 0, 6
-    if abs(z) < entry_z or abs(z) >= stop_z:
+    if abs(z) < entry_z:
         return 0, 0, 0, 0, 7
+    if abs(z) >= stop_z:
+        return 0, 0, 0, 0, 12
     if hedge_ratio < min_hedge_ratio or hedge_ratio > max_hedge_ratio:
         return 0, 0, 0, 0, 11
     if needs_probability and not probability >= probability_threshold:

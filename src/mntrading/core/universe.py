@@ -53,6 +53,7 @@ def select_universe(close: pd.DataFrame, volume: pd.DataFrame, params: UniverseP
     liquidity: dict[str, float] = {}
     excluded = {base.upper() for base in params.excluded_bases}
     bars_per_day = _bars_per_day(close)
+    one_day = max(1, round(bars_per_day))
     for symbol in sorted(close.columns):
         prices = close[symbol].to_numpy(dtype=np.float64)
         known = np.isfinite(prices)
@@ -62,7 +63,7 @@ def select_universe(close: pd.DataFrame, volume: pd.DataFrame, params: UniverseP
         daily_volatility = float(moves.std() * np.sqrt(bars_per_day))
         if symbol.split("/")[0].upper() in excluded:
             why = "excluded base"
-        elif not (len(known) and known[0] and known[-1]):
+        elif not (known[:one_day].any() and known[-one_day:].any()):
             why = "not listed throughout"
         elif 1 - known.mean() > params.max_gap_fraction:
             why = "too many gaps"

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mntrading.core import features as core_features
 from mntrading.core import labels as core_labels
+from mntrading.core.errors import ParameterError
 from mntrading.core.roster import Roster
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Commit, Partitions
@@ -21,6 +22,7 @@ def build_features(
 ) -> Iterator[dict[str, pd.DataFrame] | Commit]:
     """Features of every pair of any fold over the whole history; they do not depend on the fold."""
     pairs = Roster.parse(roster).pairs
+    _check_windows(ohlcv_5m, features)
 
     def build(item: tuple[str, Pair]) -> tuple[str, pd.DataFrame]:
         pair_id, pair = item
@@ -32,6 +34,19 @@ def build_features(
     made_from = {"ohlcv_5m": ohlcv_5m, "roster": roster}
     head = header(roster["as_of"], made_from, {"features": features})
     yield Commit(tuple(pairs), {**head, "feature_names": list(core_features.feature_names(features))})
+
+
+def _check_windows(ohlcv_5m: BarStore, features: FeatureParams) -> None:
+    """Refuse windows that no symbol's history can fill."""
+    longest = max((ohlcv_5m.entry(symbol)["rows"] for symbol in ohlcv_5m), default=0)
+    needed = features.beta_window + features.z_window + features.hedge_lag_bars
+    if len(ohlcv_5m) and longest < needed:
+        raise ParameterError(
+            f"beta_window {features.beta_window} and z_window {features.z_window} need {needed} bars and the longest "
+            f"history has {longest}",
+            where="feature_engineering.features",
+            fix="shorten the windows, or ingest an earlier ingestion.since_utc",
+        )
 
 
 def label_pairs(

@@ -1,1 +1,175 @@
-"""stub for a moment"""
+"""The two reports, each as Markdown and as one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from mntrading.core.roster import Roster
+from mntrading.datasets import BarStore, Partitions
+from mntrading.params import BacktestParams, Block, ReportingParams, ScreeningParams, StatisticsParams
+from mntrading.pipelines.common import digest
+from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research
+from mntrading.reporting.figures import draw
+from mntrading.reporting.render import render_html, render_markdown
+from mntrading.reporting.sections import latest_context, research_context
+
+RESEARCH_HTML = "_research_report.html"
+LATEST_HTML = "_latest_report.html"
+
+
+def render_research_report(
+    ohlcv_1h: BarStore,
+    ohlcv_5m: BarStore,
+    markets: dict[str, Any],
+    roster: dict[str, Any],
+    screened_pairs: Partitions,
+    cointegration_tests: Partitions,
+    pair_features: Partitions,
+    trades: Partitions,
+    equity_curves: pd.DataFrame,
+    backtest_summary: dict[str, Any],
+    model_scores: dict[str, Any],
+    champion_registry: dict[str, Any],
+    run_record: dict[str, Any],
+    screening: ScreeningParams,
+    backtest: BacktestParams,
+    statistics: StatisticsParams,
+    reporting: ReportingParams,
+) -> tuple[str, str]:
+    """What research found and how it would have traded; Markdown and HTML."""
+    research = _research(
+        ohlcv_1h, ohlcv_5m, markets, roster, screened_pairs, cointegration_tests, pair_features, trades,
+        equity_curves, backtest_summary, model_scores, champion_registry, run_record,
+        screening, backtest, statistics, reporting,
+    )  # fmt: skip
+    context = research_context(research, RESEARCH_HTML)
+    return render_markdown(context), render_html(context, draw(research))
+
+
+def render_report(
+    production_map: dict[str, Any],
+    signals: Partitions,
+    position_state: dict[str, Any],
+    latest_orders: dict[str, Any],
+    ohlcv_1h: BarStore,
+    ohlcv_5m: BarStore,
+    markets: dict[str, Any],
+    roster: dict[str, Any],
+    screened_pairs: Partitions,
+    cointegration_tests: Partitions,
+    pair_features: Partitions,
+    trades: Partitions,
+    equity_curves: pd.DataFrame,
+    backtest_summary: dict[str, Any],
+    model_scores: dict[str, Any],
+    champion_registry: dict[str, Any],
+    run_record: dict[str, Any],
+    screening: ScreeningParams,
+    backtest: BacktestParams,
+    statistics: StatisticsParams,
+    reporting: ReportingParams,
+) -> tuple[str, str]:
+    """What to do now, and what it rests on; Markdown and HTML."""
+    research = _research(
+        ohlcv_1h, ohlcv_5m, markets, roster, screened_pairs, cointegration_tests, pair_features, trades,
+        equity_curves, backtest_summary, model_scores, champion_registry, run_record,
+        screening, backtest, statistics, reporting,
+    )  # fmt: skip
+    stamp = f"{pd.Timestamp(position_state['as_of']):%Y%m%dT%H%M%SZ}"
+    current = production_map["inputs"]["champion_registry"] == digest(champion_registry)
+    live = Live(production_map, current, signals[stamp], latest_orders)
+    context = latest_context(research, live, LATEST_HTML)
+    return render_markdown(context), render_html(context, draw(research))
+
+
+def _research(
+    ohlcv_1h: BarStore,
+    ohlcv_5m: BarStore,
+    markets: Mapping[str, Any],
+    roster: Mapping[str, Any],
+    screened_pairs: Partitions,
+    cointegration_tests: Partitions,
+    pair_features: Partitions,
+    trades: Partitions,
+    equity_curves: pd.DataFrame,
+    backtest_summary: Mapping[str, Any],
+    model_scores: Mapping[str, Any],
+    champion_registry: Mapping[str, Any],
+    run_record: Mapping[str, Any],
+    screening: ScreeningParams,
+    backtest: BacktestParams,
+    statistics: StatisticsParams,
+    reporting: ReportingParams,
+) -> Research:
+    """The artefacts as plain values; of the heavy ones only the best pair's are read."""
+    parsed = Roster.parse(roster)
+    documents = {
+        "markets": markets,
+        "roster": roster,
+        "backtest_summary": backtest_summary,
+        "model_scores": model_scores,
+        "champion_registry": champion_registry,
+    }
+    folders = {"ohlcv_1h": ohlcv_1h, "ohlcv_5m": ohlcv_5m, "pair_features": pair_features, "trades": trades}
+    hashes = {name: digest(value) for name, value in {**documents, **folders, "equity_curves": equity_curves}.items()}
+    blocks = {"screening": screening, "backtest": backtest, "statistics": statistics}
+    return Research(
+        as_of=pd.Timestamp(markets["as_of"]),
+        source=markets["source"],
+        bars=tuple(_bar_range(store, markets["source"]) for store in (ohlcv_1h, ohlcv_5m)),
+        roster=parsed,
+        screens={entry.fold.name: screened_pairs[f"screened_pairs_{entry.fold.stamp}"] for entry in parsed.folds},
+        tests=cointegration_tests[parsed.live.fold.stamp],
+        summary=backtest_summary,
+        equity=equity_curves,
+        best=_best(backtest_summary, pair_features, trades),
+        scores=model_scores,
+        registry=champion_registry,
+        run=run_record,
+        hashes=hashes,
+        doubts=_doubts(hashes["roster"], roster, backtest_summary, champion_registry, blocks),
+        screening=screening,
+        strategy=backtest.strategy,
+        costs=backtest.costs,
+        level=statistics.level,
+        reporting=reporting,
+    )
+
+
+def _best(summary: Mapping[str, Any], pair_features: Partitions, trades: Partitions) -> PairRecord | None:
+    """The pair of the highest net P&L, None where none was traded."""
+    if not summary["pairs"]:
+        return None
+    pair_id = summary["pairs"][0]["pair_id"]
+    return PairRecord(pair_id, pair_features[pair_id], trades[pair_id])
+
+
+def _bar_range(store: BarStore, source: str) -> BarRange:
+    return BarRange.of(store.timeframe, store.source or source, [store.entry(symbol) for symbol in store])
+
+
+def _doubts(
+    roster_hash: str,
+    roster: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    registry: Mapping[str, Any],
+    blocks: Mapping[str, Block],
+) -> tuple[str, ...]:
+    """Sentences on results that another roster or other parameters than the present ones have made."""
+    out = []
+    old = [
+        name
+        for name, made in (("backtest_summary", summary), ("champion_registry", registry))
+        if made["inputs"]["roster"] != roster_hash
+    ]
+    if old:
+        out.append(f"{' and '.join(old)} were made from an earlier roster than the one shown. Run: kedro run")
+    used = {**roster["parameters"], **summary["parameters"]}
+    given = {name: digest(block.model_dump(mode="json")) for name, block in blocks.items()}
+    changed = sorted(name for name, value in given.items() if used[name] != value)
+    if changed:
+        out.append(f"The parameters of {', '.join(changed)} have changed since these results were made. Run: kedro run")
+    return tuple(out)

@@ -1,0 +1,77 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+export DO_NOT_TRACK := 1
+export UV_COMPILE_BYTECODE := 1
+
+.PHONY: help install run test lint format lock viz jupyter mlflow markets clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.uv/bin/uv:
+	@echo "Getting uv into .uv"
+	@$(PYTHON) -m venv .uv
+	@.uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+
+$(BIN)/python: | $(UV)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "$(PYTHON) is $$($(PYTHON) --version); MNTrading needs Python 3.11 to 3.13: make PYTHON=python3.12 …"; exit 1; }
+	@$(UV) venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv
+
+.venv/.runtime: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing the environment into .venv"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: requirements-dev.lock .venv/.runtime
+	@echo "Installing the test tools into .venv"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	@touch $@
+
+install: .venv/.runtime ## Create .venv from requirements.lock
+
+run: .venv/.runtime ## The whole job on the simulated market: bars to orders and report
+	$(BIN)/kedro run
+	$(BIN)/kedro run --tags promote,inference,aggregate,report
+	@$(BIN)/python -m mntrading.summary
+
+test: .venv/.dev ## The test suite
+	$(BIN)/pytest
+
+lint: .venv/.dev ## Style, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+format: .venv/.dev ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+markets: .venv/.runtime ## The whole job on the null and ou markets, held against the truth
+	$(BIN)/python benchmarks/markets.py
+
+lock: $(UV) ## Resolve the dependencies anew
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra build pyproject.toml --output-file requirements.lock
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra build --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
+
+viz: .venv/.runtime ## Browse the lineage in a browser
+	$(BIN)/kedro viz run
+
+jupyter: .venv/.runtime ## Notebooks with the catalog loaded
+	$(BIN)/kedro jupyter lab notebooks
+
+mlflow: .venv/.runtime ## Browse the tracked runs in a browser
+	$(BIN)/kedro mlflow ui
+
+clean: ## Remove the environment; data stays
+	rm -rf .venv .uv

@@ -1,0 +1,138 @@
+"""The artefacts a report is made of, as plain values: no catalog, no files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from mntrading.core.bars import timeframe_ms
+from mntrading.core.roster import Roster
+from mntrading.params import CostParams, ReportingParams, ScreeningParams, StrategyParams
+
+
+@dataclass(frozen=True)
+class BarRange:
+    """What a store of bars holds; ``first`` and ``last`` are open times, None of an empty store."""
+
+    timeframe: str
+    source: str
+    n_symbols: int
+    n_bars: int
+    missing_bars: int
+    first: pd.Timestamp | None
+    last: pd.Timestamp | None
+
+    @classmethod
+    def of(cls, timeframe: str, source: str, entries: Sequence[Mapping[str, Any]]) -> BarRange:
+        """Range over the manifest entries of all symbols."""
+        filled = [entry for entry in entries if "first" in entry]
+        return cls(
+            timeframe,
+            source,
+            len(entries),
+            sum(int(entry["rows"]) for entry in entries),
+            sum(int(entry["missing_bars"]) for entry in entries),
+            min((pd.Timestamp(entry["first"]) for entry in filled), default=None),
+            max((pd.Timestamp(entry["last"]) for entry in filled), default=None),
+        )
+
+    @property
+    def end(self) -> pd.Timestamp | None:
+        """Close of the last bar."""
+        return None if self.last is None else self.last + pd.Timedelta(timeframe_ms(self.timeframe), unit="ms")
+
+
+@dataclass(frozen=True)
+class PairRecord:
+    """One pair's features, indexed by bar open, and its out-of-sample trades."""
+
+    pair_id: str
+    features: pd.DataFrame
+    trades: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Research:
+    """Everything up to champions.
+
+    Parameters
+    ----------
+    as_of, source
+        Newest moment of the market, and its identity.
+    bars
+        The stores of bars.
+    roster, screens, tests
+        Pairs of every fold, each fold's screen by fold name, every test of the live fold's screen.
+    summary, equity, best
+        Out-of-sample results, portfolio equity by name, and the pair with the highest net P&L, if any traded.
+    scores, registry
+        Documents of models and champions.
+    run
+        The run record: the only place from which run id, revision and wall clock come.
+    hashes
+        Content hash by artefact.
+    doubts
+        Sentences on artefacts that do not belong together.
+    screening, strategy, costs, level, reporting
+        Parameters the words and figures refer to; ``level`` is that of the intervals.
+    """
+
+    as_of: pd.Timestamp
+    source: str
+    bars: tuple[BarRange, ...]
+    roster: Roster
+    screens: Mapping[str, Mapping[str, Any]]
+    tests: pd.DataFrame
+    summary: Mapping[str, Any]
+    equity: pd.DataFrame
+    best: PairRecord | None
+    scores: Mapping[str, Any]
+    registry: Mapping[str, Any]
+    run: Mapping[str, Any]
+    hashes: Mapping[str, str]
+    doubts: tuple[str, ...]
+    screening: ScreeningParams
+    strategy: StrategyParams
+    costs: CostParams
+    level: float
+    reporting: ReportingParams
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the bars are the built-in simulator's."""
+        return self.source.startswith("simulator")
+
+    @property
+    def traded(self) -> bool:
+        """Whether any walk-forward portfolio had a fill."""
+        return any(total["n_fills"] for total in self.summary["portfolio"].values())
+
+    @property
+    def champions(self) -> tuple[str, ...]:
+        """Pairs that may be promoted, best first."""
+        return tuple(entry["pair_id"] for entry in self.registry["champions"])
+
+
+@dataclass(frozen=True)
+class Live:
+    """What trades now.
+
+    Parameters
+    ----------
+    production_map
+        The promoted configuration.
+    current
+        Whether it was promoted from the champions this report shows.
+    signals
+        Signals of the newest bar, one per pair.
+    orders
+        The orders they net to, and the book.
+    """
+
+    production_map: Mapping[str, Any]
+    current: bool
+    signals: Sequence[Mapping[str, Any]]
+    orders: Mapping[str, Any]

@@ -1,0 +1,310 @@
+"""Figures of the reports: frames in, ``plotly`` figures out.
+
+Every trace holds at most ``max_points`` points, thinned so that peaks and troughs stay. Text that comes from
+data is escaped, as plotly reads a few HTML tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from mntrading.core import metrics
+from mntrading.params import StrategyParams
+from mntrading.reporting import style
+from mntrading.reporting.evidence import Research
+
+N_HEAT_SYMBOLS = 40
+N_PAIR_WINDOWS = 2
+_NAMES = {"champions": ("Champions", style.CHAMPIONS), "roster": ("Whole roster", style.ROSTER)}
+_STRONGEST = 8.0  # -log10 p beyond which shades do not differ
+
+
+def draw(research: Research) -> dict[str, go.Figure]:
+    """The figures a report has, by name; those without anything to show are left out."""
+    points = research.reporting.max_points
+    out = {}
+    if research.traded:
+        starts = [entry.fold.formation_end for entry in research.roster.completed]
+        out["equity"] = equity_figure(research.equity, starts, max_points=points)
+    if any(line["n_pairs"] for line in research.summary["folds"]):
+        out["folds"] = folds_figure(research.summary["folds"])
+    if research.best is not None and len(research.best.trades):
+        features, trades = last_windows(research.best.features, research.best.trades, research.summary["folds"])
+        out["pair"] = pair_figure(features, trades, research.strategy, max_points=points)
+    if len(research.tests):
+        chosen = [row.pair.symbols for row in research.roster.live.pairs]
+        out["screening"] = screening_figure(research.tests, chosen)
+    return out
+
+
+def decimate(series: pd.Series, max_points: int) -> pd.Series:
+    """At most ``max_points`` rows of a series, in order: its ends, and the lowest and highest of each stretch.
+
+    A stretch without any known value keeps one row, so that a gap stays a gap.
+
+    Parameters
+    ----------
+    series
+        Values in time order; NaN where there is none.
+    max_points
+        Rows to keep, at least 4.
+    """
+    if max_points < 4:
+        raise ValueError(f"max_points is {max_points}, expected at least 4")
+    n = len(series)
+    if n <= max_points:
+        return series
+    values = series.to_numpy(dtype=np.float64)
+    kept = {0, n - 1}
+    edges = np.linspace(1, n - 1, (max_points - 2) // 2 + 1).astype(np.int64)
+    for start, end in pairwise(edges):
+        stretch = values[start:end]
+        if np.isnan(stretch).all():
+            kept.add(int(start))
+            continue
+        kept |= {int(start + np.nanargmin(stretch)), int(start + np.nanargmax(stretch))}
+    return series.iloc[sorted(kept)]
+
+
+def equity_figure(equity: pd.DataFrame, starts: Sequence[pd.Timestamp], *, max_points: int) -> go.Figure:
+    """Return since the start and drawdown of each portfolio, with a line where each trading window begins.
+
+    Parameters
+    ----------
+    equity
+        Account value (bar × portfolio), not empty.
+    starts
+        Begin of each trading window.
+    max_points
+        Points of a trace.
+    """
+    figure = _rows(2, (0.68, 0.32))
+    for column in reversed(equity.columns):  # the first portfolio is drawn last, on top
+        name, colour = _NAMES.get(column, (str(column), style.SPREAD))
+        growth = equity[column] / equity[column].iloc[0] - 1
+        below = -metrics.drawdown(equity[column])
+        for row, series in enumerate((growth, below), start=1):
+            thinned = decimate(series, max_points)
+            trace = _line(thinned, name, colour, hover="%{y:.2%}", legend=row == 1, group=name)
+            figure.add_trace(trace, row=row, col=1)
+    for start in starts:
+        figure.add_vline(_naive(start), line={"color": style.MUTED, "width": 1, "dash": "dot"}, opacity=0.45)
+    figure.update_yaxes(tickformat=".0%", title_text="Net return", row=1, col=1)
+    figure.update_yaxes(tickformat=".1%", title_text="Drawdown", row=2, col=1)
+    return figure.update_layout(height=460, legend_traceorder="reversed")
+
+
+def folds_figure(folds: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Pairs traded and net return of each trading window, champions beside the whole roster."""
+    figure = _rows(2, (0.5, 0.5))
+    names = [f"{pd.Timestamp(line['trading_start']):%d %b<br>%Y}" for line in folds]
+    rows = (("n_champions", "n_pairs", "%{y}"), ("champions_return", "roster_return", "%{y:.2%}"))
+    for row, (champions, roster, hover) in enumerate(rows, start=1):
+        for key, (name, colour) in zip((champions, roster), _NAMES.values(), strict=True):
+            bar = go.Bar(
+                x=names,
+                y=[line[key] for line in folds],
+                name=name,
+                marker_color=colour,
+                hovertemplate=hover,
+                legendgroup=name,
+                showlegend=row == 1,
+            )
+            figure.add_trace(bar, row=row, col=1)
+    figure.update_yaxes(title_text="Pairs", rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title_text="Net return", tickformat=".1%", row=2, col=1)
+    figure.update_xaxes(type="category")
+    return figure.update_layout(height=400)
+
+
+def last_windows(
+    features: pd.DataFrame, trades: pd.DataFrame, folds: Sequence[Mapping[str, Any]], n: int = N_PAIR_WINDOWS
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Features and trades of the newest windows that a pair traded in, so that single trades can be made out."""
+    traded = [line for line in folds if (trades["fold"] == line["fold"]).any()][-n:]
+    inside = pd.Series(False, index=features.index)
+    for line in traded:
+        inside |= (features.index >= pd.Timestamp(line["trading_start"])) & (
+            features.index < pd.Timestamp(line["trading_end"])
+        )
+    return features.loc[inside], trades.loc[trades["fold"].isin([line["fold"] for line in traded])]
+
+
+def pair_figure(
+    features: pd.DataFrame, trades: pd.DataFrame, strategy: StrategyParams, *, max_points: int
+) -> go.Figure:
+    """Spread and z of one pair with the rule's levels and what was decided.
+
+    Parameters
+    ----------
+    features
+        Columns ``spread`` and ``z``, indexed by bar open.
+    trades
+        ``entry_decision``, ``entry_z``, ``exit_decision``, ``exit_z``, ``side``, ``reason`` and ``net_pnl``.
+    strategy
+        Levels of z.
+    max_points
+        Points of a trace.
+    """
+    figure = _rows(2, (0.4, 0.6))
+    figure.add_trace(
+        _line(decimate(features["spread"], max_points), "Spread", style.SPREAD, hover="%{y:.4f}", legend=False),
+        row=1,
+        col=1,
+    )
+    z = _line(decimate(features["z"], max_points), "z", style.SPREAD, hover="%{y:.2f}", legend=False)
+    figure.add_trace(z.update(line_width=1), row=2, col=1)
+    levels = ((strategy.entry_z, "entry", "dash"), (strategy.exit_z, "exit", "dot"), (strategy.stop_z, "stop", "solid"))
+    for level, name, dash in levels:
+        for sign in (1, -1):
+            figure.add_hline(
+                sign * level,
+                line={"color": style.SHORT if name == "stop" else style.MUTED, "width": 1, "dash": dash},
+                opacity=0.6,
+                annotation={"text": f" {name} {sign * level:g}", "font": {"size": 10, "color": style.MUTED}},
+                annotation_position="right",
+                row=2,
+                col=1,
+            )
+    for trace in _marks(trades):
+        figure.add_trace(trace, row=2, col=1)
+    edge = strategy.stop_z * 1.15
+    figure.update_yaxes(title_text="Spread (log)", row=1, col=1)
+    figure.update_yaxes(title_text="z", range=[-edge, edge], row=2, col=1)
+    return figure.update_layout(height=520, hovermode="closest", margin_r=58)
+
+
+def screening_figure(tests: pd.DataFrame, selected: Iterable[tuple[str, str]]) -> go.Figure:
+    """Strength of evidence for each pair of symbols: -log10 of the adjusted p-value, roster pairs marked.
+
+    Parameters
+    ----------
+    tests
+        One row per unordered pair: ``dependent``, ``independent``, ``p_adjusted``; not empty.
+    selected
+        Symbols of the roster's pairs.
+    """
+    legs = pd.concat([tests["dependent"], tests["independent"]], ignore_index=True)
+    best = pd.concat([tests["p_adjusted"]] * 2, ignore_index=True).astype("float64").groupby(legs).min()
+    symbols = sorted(best.sort_values(kind="stable").index[:N_HEAT_SYMBOLS])
+    place = {symbol: at for at, symbol in enumerate(symbols)}
+    p = np.full((len(symbols), len(symbols)), np.nan)
+    for row in tests.itertuples(index=False):
+        if row.dependent in place and row.independent in place:
+            low, high = sorted((place[row.dependent], place[row.independent]))
+            p[high, low] = row.p_adjusted
+    names = _short_names(symbols)
+    figure = go.Figure(
+        go.Heatmap(
+            x=names,
+            y=names,
+            z=np.minimum(-np.log10(np.maximum(p, 1e-300)), _STRONGEST),
+            customdata=p,
+            hovertemplate="%{y} and %{x}<br>adjusted p %{customdata:.2g}<extra></extra>",
+            colorscale=style.SCALE,
+            zmin=0,
+            zmax=_STRONGEST,
+            xgap=1,
+            ygap=1,
+            hoverongaps=False,
+            colorbar={
+                "title": {"text": "adjusted p", "font": {"size": 11, "color": style.MUTED}},
+                "tickvals": [0, 2, 4, 6, _STRONGEST],
+                "ticktext": ["1", "1e-2", "1e-4", "1e-6", "≤1e-8"],
+                "thickness": 10,
+                "len": 0.5,
+                "y": 1,
+                "yanchor": "top",
+                "x": 1,
+                "xanchor": "right",
+                "tickfont": {"size": 10, "color": style.MUTED},
+            },
+        )
+    )
+    chosen = [sorted((place[a], place[b])) for a, b in selected if a in place and b in place]
+    marks = go.Scatter(
+        x=[names[low] for low, _ in chosen],
+        y=[names[high] for _, high in chosen],
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 9, "color": style.ROSTER, "line": {"width": 2}},
+        name="on the roster",
+        hoverinfo="skip",
+        showlegend=True,
+    )
+    figure.add_trace(marks)
+    axis = {"type": "category", "showgrid": False, "tickmode": "array", "tickvals": names, "tickfont": {"size": 9}}
+    figure.update_xaxes(**axis, tickangle=-90)
+    figure.update_yaxes(**axis, autorange="reversed")
+    return figure.update_layout(template=style.template(), height=560, hovermode="closest")
+
+
+def _short_names(symbols: Sequence[str]) -> list[str]:
+    """Symbols without their quote currency where that keeps them apart."""
+    bases = [symbol.split("/")[0] for symbol in symbols]
+    return [escape(text) for text in (bases if len(set(bases)) == len(bases) else symbols)]
+
+
+def _marks(trades: pd.DataFrame) -> list[go.Scatter]:
+    """Entries by direction, and exits."""
+    kinds = (
+        ("Long the spread", trades["side"] > 0, "entry", "triangle-up", style.LONG),
+        ("Short the spread", trades["side"] < 0, "entry", "triangle-down", style.SHORT),
+        ("Exit", trades["side"] != 0, "exit", "circle-open", style.INK),
+    )
+    out = []
+    for name, which, end, symbol, colour in kinds:
+        rows = trades.loc[which]
+        if len(rows):
+            said = [
+                f"{name}, z {z:.2f}" + (f"<br>{escape(why)}<br>net {net:.2%}" if end == "exit" else "")
+                for z, why, net in zip(rows[f"{end}_z"], rows["reason"], rows["net_pnl"], strict=True)
+            ]
+            out.append(
+                go.Scatter(
+                    x=_times(pd.DatetimeIndex(rows[f"{end}_decision"])),
+                    y=rows[f"{end}_z"].to_numpy(),
+                    mode="markers",
+                    name=name,
+                    text=said,
+                    hovertemplate="%{text}<extra></extra>",
+                    marker={"symbol": symbol, "size": 8, "color": colour, "line": {"width": 1.5, "color": colour}},
+                )
+            )
+    return out
+
+
+def _rows(n: int, heights: Sequence[float]) -> go.Figure:
+    figure = make_subplots(rows=n, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=list(heights))
+    return figure.update_layout(template=style.template())
+
+
+def _line(
+    series: pd.Series, name: str, colour: str, *, hover: str, legend: bool = True, group: str | None = None
+) -> go.Scatter:
+    return go.Scatter(
+        x=_times(pd.DatetimeIndex(series.index)),
+        y=series.to_numpy(),
+        mode="lines",
+        name=name,
+        legendgroup=group,
+        showlegend=legend,
+        line={"color": colour, "width": 1.6},
+        hovertemplate=hover,
+        connectgaps=False,
+    )
+
+
+def _times(index: pd.DatetimeIndex) -> list[str]:
+    return [f"{stamp:%Y-%m-%dT%H:%M}" for stamp in index]
+
+
+def _naive(moment: pd.Timestamp) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M}"

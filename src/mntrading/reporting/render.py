@@ -1,0 +1,78 @@
+"""A report's context as Markdown, and as one HTML file with its figures that needs nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Final
+
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
+from plotly.offline import get_plotlyjs
+
+from mntrading.reporting.context import ReportContext
+from mntrading.reporting.style import CONFIG
+
+_TONES: Final = {
+    "buy": "up",
+    "sell": "down",
+    "enter": "strong",
+    "exit": "strong",
+    "champion": "good",
+    "rejected": "quiet",
+    "left": "quiet",
+}
+_MARKDOWN_SPECIAL: Final = re.compile(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w))")
+
+
+def render_markdown(context: ReportContext) -> str:
+    """The report as Markdown, without figures. The same context gives the same text."""
+    return _environment().get_template("report.md.j2").render(report=context).rstrip() + "\n"
+
+
+def render_html(context: ReportContext, figures: Mapping[str, go.Figure]) -> str:
+    """The report as one HTML page: styles, figures and the plotting library inside, no address outside.
+
+    Parameters
+    ----------
+    context
+        What the report says. Every text is escaped.
+    figures
+        By the names that sections use; a name without figure is passed over.
+    """
+    drawn = {name: Markup(figure.to_json()) for name, figure in sorted(figures.items())}  # noqa: S704 - plotly escapes <, > and /
+    page = _environment().get_template("report.html.j2")
+    library = Markup(get_plotlyjs()) if drawn else ""  # noqa: S704 - the library's own code
+    return page.render(report=context, figures=drawn, config=CONFIG, library=library).rstrip() + "\n"
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is, also inside a table: no markup, no HTML, one line."""
+    plain = re.sub(r"\s+", " ", text).strip()
+    escaped = _MARKDOWN_SPECIAL.sub(r"\\\1", plain)
+    return re.sub(r"&(?=#?\w+;)", "&amp;", escaped).replace("<", "&lt;")
+
+
+def breakable(text: str) -> Markup:
+    """Text escaped, with leave to break a line between the legs of a pair."""
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=__)", text))
+
+
+def tone(cell: str) -> str:
+    """Style class of a cell that is one of a few telling words; empty for any other."""
+    return _TONES.get(cell, "")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("mntrading.reporting"),
+        autoescape=select_autoescape(enabled_extensions=("html.j2",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"markdown": markdown_text, "tone": tone, "breakable": breakable}
+    return environment

@@ -1,0 +1,678 @@
+"""What the reports say: each section from the artefacts, in plain words where there is nothing to show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mntrading.core import metrics
+from mntrading.core.roster import RosterFold
+from mntrading.reporting.context import Fact, ReportContext, Section, Table, table
+from mntrading.reporting.evidence import Live, Research
+from mntrading.reporting.formats import (
+    MISSING,
+    chance,
+    count,
+    day,
+    decimal,
+    listed,
+    moment,
+    p_value,
+    percent,
+    plural,
+    quantity,
+)
+
+OUT_OF_SAMPLE = "out of sample, after costs"
+_FULL_CYCLE = "kedro run --pipelines full_cycle"
+_SELECTED = "selected"
+_TESTED = "tested"
+_NOT_SIGNIFICANT = "not significant"
+_ADJUSTMENTS = {
+    "bh": "the Benjamini–Hochberg adjustment",
+    "by": "the Benjamini–Yekutieli adjustment",
+    "bonferroni": "the Bonferroni adjustment",
+    "none": "the test without adjustment for multiple testing",
+}
+_SIDES = {1: "long the spread", -1: "short the spread", 0: "flat"}
+_BASE_RATE = "base_rate"
+_SUSPECT_SHARPE = 3.0
+
+
+def research_context(research: Research, html_name: str) -> ReportContext:
+    """The report of a research run: what was found and how it would have traded."""
+    return _context(research, "Research", _next_step(research), _research_facts(research), (), html_name)
+
+
+def latest_context(research: Research, live: Live, html_name: str) -> ReportContext:
+    """The report of a cycle: orders first, then what they rest on."""
+    orders = live.orders["orders"]
+    facts = (
+        Fact("Orders now", count(len(orders)), f"bar closed {moment(live.orders['bar_close'])} UTC"),
+        *_research_facts(research),
+    )
+    now = _orders_section(live)
+    return _context(research, "Latest", now, facts, (_signals_section(live, research), _book_section(live)), html_name)
+
+
+def _context(
+    research: Research,
+    kind: str,
+    first: Section,
+    facts: tuple[Fact, ...],
+    live: tuple[Section, ...],
+    html_name: str,
+) -> ReportContext:
+    run = research.run
+    return ReportContext(
+        title=research.reporting.title,
+        subtitle=f"{kind} report, market time {moment(research.as_of)} UTC, source {research.source}",
+        notices=_notices(research),
+        facts=facts,
+        sections=(
+            first,
+            *live,
+            _performance_section(research),
+            _folds_section(research),
+            _pairs_section(research),
+            _screening_section(research),
+            _models_section(research),
+            _lineage_section(research),
+            _limits_section(research),
+        ),
+        captions=_captions(research),
+        html_name=html_name,
+        footer=f"Run {run['run_id']}, started {run['started_at']}, code {run['revision'] or 'outside a checkout'}.",
+    )
+
+
+# ------------------------------------------------------------------------------------------- head
+
+
+def _notices(research: Research) -> tuple[str, ...]:
+    out = []
+    if research.simulated:
+        out.append(
+            "Simulated market. The built-in simulator made these bars to a plan: which pairs are cointegrated, if any, "
+            "was decided beforehand. The figures show whether the machinery works. They say nothing about what real "
+            "markets would pay."
+        )
+    sharpe = research.summary["portfolio"]["champions"]["sharpe"]
+    if not research.simulated and sharpe is not None and sharpe > _SUSPECT_SHARPE:
+        out.append(
+            f"A Sharpe ratio of {decimal(sharpe)} on real bars is a reason to look for a mistake before it is a "
+            "reason to trade."
+        )
+    out.extend(research.doubts)
+    return tuple(out)
+
+
+def _research_facts(research: Research) -> tuple[Fact, ...]:
+    live, total = research.roster.live, research.summary["portfolio"]["champions"]
+    tests = research.screens[live.fold.name]["n_tests"]
+    chosen = (
+        Fact("Pairs on the roster", count(len(live.pairs)), f"of {plural(tests, 'pair')} tested"),
+        Fact("Champions", count(len(research.champions)), f"of {plural(len(live.pairs), 'pair')} on the roster"),
+    )
+    if not research.roster.completed or not total["n_fills"]:
+        return chosen
+    return (
+        *chosen,
+        Fact("Net return, champions", percent(total["total_return"]), f"{count(total['n_days'])} days, out of sample"),
+        Fact("Sharpe, champions", decimal(total["sharpe"]), _interval(total, research.level)),
+        Fact("Max drawdown, champions", percent(total["max_drawdown"]), "of portfolio equity"),
+    )
+
+
+def _interval(total: Mapping[str, Any], level: float) -> str:
+    if total["sharpe_low"] is None:
+        return "no interval: too few or idle days"
+    return f"{percent(level, 0)} interval {decimal(total['sharpe_low'])} to {decimal(total['sharpe_high'])}"
+
+
+def _captions(research: Research) -> dict[str, str]:
+    best = "" if research.best is None else research.best.pair_id
+    return {
+        "equity": "Walk-forward portfolios, out of sample, after costs: net return since the start, and drawdown. "
+        "Dotted lines mark the begin of each trading window.",
+        "folds": "Pairs traded and net return of each trading window, by the day it begins.",
+        "pair": f"{best}, the pair with the highest net out-of-sample P&L, in the newest windows it traded in. It was "
+        "picked after the fact, to show the rule at work; it is not what to expect of a pair.",
+        "screening": "Evidence for cointegration of each pair in the live formation window: the darker, the smaller "
+        "the adjusted p-value. Rings mark the roster.",
+    }
+
+
+# -------------------------------------------------------------------------------------------- now
+
+
+def _next_step(research: Research) -> Section:
+    n = len(research.champions)
+    if n:
+        text = (
+            "A research run places no orders and changes nothing in production.",
+            f"{plural(n, 'pair')} may be promoted: {listed(research.champions)}. To promote, compute signals and get "
+            f"orders: {_FULL_CYCLE}",
+        )
+    else:
+        text = ("There is nothing to trade and nothing to promote.", _why_no_champion(research))
+    return Section("now", "What to do now", text)
+
+
+def _why_no_champion(research: Research) -> str:
+    live = research.roster.live
+    if not live.pairs:
+        return _why_no_pair(research, live)
+    rejected = research.registry["rejected"]
+    reasons: dict[str, int] = {}
+    for entry in rejected:
+        for reason in entry["reasons"]:
+            reasons[reason] = reasons.get(reason, 0) + 1
+    ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    why = listed([f"{reason} ({n})" for reason, n in ranked])
+    who = "The only pair" if len(live.pairs) == 1 else f"None of the {plural(len(live.pairs), 'pair')}"
+    return f"{who} on the roster is {'no' if len(live.pairs) == 1 else 'a'} champion: {why}."
+
+
+def _why_no_pair(research: Research, entry: RosterFold) -> str:
+    screen = research.screens[entry.fold.name]
+    n = screen["n_tests"]
+    if n == 0:
+        stopped = [f"{why} ({k})" for why, k in screen["universe_funnel"].items() if k and why != "passed"]
+        return (
+            f"No pair was tested: {plural(screen['n_symbols'], 'symbol')} passed the universe rules, two are needed. "
+            f"Stopped: {listed(stopped) or 'none, there are no more symbols'}."
+        )
+    significant = n - screen["funnel"].get(_NOT_SIGNIFICANT, 0)
+    how = f"{_ADJUSTMENTS[research.screening.adjustment]} at {percent(research.screening.level, 0)}"
+    if significant:
+        stops = [f"{why} ({k})" for why, k in _gates(screen["funnel"]).items()]
+        return f"{significant} of {plural(n, 'pair')} pass {how}, and all stop at a later gate: {listed(stops)}."
+    return f"0 of {plural(n, 'pair')} pass {how}; nearest: {_nearest(screen)}."
+
+
+def _nearest(screen: Mapping[str, Any], n: int = 3) -> str:
+    misses = sorted(
+        (row for row in screen["pairs"] if row["verdict"] != _SELECTED),
+        key=lambda row: (row["p_adjusted"], row["pair_id"]),
+    )
+    if not misses:
+        return "not recorded (screening.n_reported is 0)"
+    return "; ".join(_miss(row) for row in misses[:n])
+
+
+def _miss(row: Mapping[str, Any]) -> str:
+    why = "" if row["reason"] == _NOT_SIGNIFICANT else f", {row['reason']}"
+    return f"{row['pair_id']} (adjusted p {p_value(row['p_adjusted'])}{why})"
+
+
+def _gates(funnel: Mapping[str, int]) -> dict[str, int]:
+    return {why: n for why, n in funnel.items() if why not in (_TESTED, _NOT_SIGNIFICANT, _SELECTED)}
+
+
+def _orders_section(live: Live) -> Section:
+    document = live.orders
+    given = document["orders"]
+    expires = moment(live.production_map["expires"])
+    switch = document["kill_switch"]
+    text = [
+        f"{plural(len(given), 'order')} to fill on the bar after {moment(document['bar_close'])} UTC. "
+        f"Afterwards gross {percent(document['gross'])} and net {percent(document['net'])} of an equity of "
+        f"{decimal(document['equity'])}."
+        if given
+        else f"Nothing to do: {document['reason'] or 'the positions held are the positions wanted'}."
+    ]
+    if switch != "active":
+        meaning = "exits only" if switch == "reducing" else "no orders at all"
+        text.append(f"The kill switch is on {switch}: {meaning}.")
+    if document["refused"]:
+        text.append(
+            "Entries refused: "
+            + "; ".join(f"{pair} ({why})" for pair, why in sorted(document["refused"].items()))
+            + "."
+        )
+    text.append(
+        f"Production map {live.production_map['id'][:12]} with {plural(len(live.production_map['pairs']), 'pair')}, "
+        f"valid to {expires} UTC."
+        + ("" if live.current else " It was promoted from earlier champions than the ones in this report.")
+    )
+    rows = [
+        (
+            order["side"],
+            order["symbol"],
+            quantity(order["quantity"]),
+            quantity(order["reference_price"]),
+            decimal(order["notional"]),
+            percent(document["weights"].get(order["symbol"], 0.0)),
+            "yes" if order["reduce_only"] else "no",
+            order["id"],
+        )
+        for order in given
+    ]
+    columns = ("Side", "Symbol", "#Quantity", "#Reference price", "#Notional", "#Target weight", "Reduce only", "Order")
+    note = "Notional in quote currency; target weight is the symbol's share of equity after the order."
+    return Section("now", "What to do now", tuple(text), tables=table("Orders", columns, rows, note=note))
+
+
+def _signals_section(live: Live, research: Research) -> Section:
+    rule = live.production_map["strategy"]
+    rows = [
+        (
+            line["pair_id"],
+            line["action"],
+            _SIDES[line["side"]],
+            decimal(line["z"]),
+            chance(line["probability"]),
+            decimal(line["hedge_ratio"]),
+            MISSING if line["staleness_bars"] is None else count(line["staleness_bars"]),
+            line["reason"] or "holding",
+        )
+        for line in live.signals
+    ]
+    if not rows:
+        why = "No pair is in production, so there is no signal."
+        return Section("signals", "Signals of the newest bar", (why, _why_no_champion(research)))
+    entries = [line["pair_id"] for line in live.signals if line["action"] == "enter"]
+    exits = [line["pair_id"] for line in live.signals if line["action"] == "exit"]
+    text = (
+        f"Enter: {listed(entries) or 'none'}. Exit: {listed(exits) or 'none'}. The rule enters where |z| is between "
+        f"{rule['entry_z']:g} and {rule['stop_z']:g}, leaves within {rule['exit_z']:g}, and asks a model, where there "
+        f"is one, for a probability of {percent(rule['probability_threshold'], 0)} or more.",
+    )
+    columns = ("Pair", "Action", "Position", "#z", "#Probability", "#Hedge ratio", "#Bars old", "Reason")
+    found = table(f"Signals at {moment(live.orders['bar_close'])} UTC", columns, rows)
+    return Section("signals", "Signals of the newest bar", text, tables=found)
+
+
+def _book_section(live: Live) -> Section:
+    book = live.orders["book"]
+    rows = [
+        (
+            row["pair_id"],
+            _SIDES[row["side"]],
+            row["dependent"],
+            quantity(row["units_dependent"]),
+            row["independent"],
+            quantity(row["units_independent"]),
+        )
+        for row in book["holdings"]
+    ]
+    state = f"Cash {decimal(book['cash'])} in quote currency, after the orders above at their reference prices."
+    text = (state,) if rows else ("No position is open.", state)
+    columns = ("Pair", "Position", "Dependent leg", "#Units", "Independent leg", "#Units")
+    return Section("book", "Open book", text, tables=table("Positions by pair", columns, rows))
+
+
+# ----------------------------------------------------------------------------------- what it rests on
+
+
+def _performance_section(research: Research) -> Section:
+    title = "Walk-forward portfolios"
+    if not research.roster.completed:
+        return Section("performance", title, (_no_window(research),))
+    totals = research.summary["portfolio"]
+    champions, roster = totals["champions"], totals["roster"]
+    if not research.traded:
+        n = sum(len(entry.pairs) > 0 for entry in research.roster.completed)
+        had = f"{plural(n, 'trading window')} of {len(research.roster.completed)} had a pair on its roster"
+        return Section("performance", title, (f"Nothing was traded in any trading window: {had}.",))
+    text = [
+        "Champions are chosen before each trading window from the windows before it, so this curve contains the "
+        "choice. The whole roster trades every pair that passed the screen, without that choice, for comparison."
+    ]
+    if not champions["n_fills"]:
+        text.append("No pair was a champion before any trading window: the champions portfolio stayed in cash.")
+    first, last = (
+        research.roster.completed[0].fold.formation_end,
+        research.roster.completed[-1].fold.trading_end,
+    )
+    lines = (
+        ("Net return", "total_return", percent),
+        ("Net return per year", "annual_return", percent),
+        ("Volatility per year", "annual_volatility", percent),
+        ("Sharpe ratio", "sharpe", decimal),
+        ("Probability that the true Sharpe is above 0", "probabilistic_sharpe", chance),
+        ("Sortino ratio", "sortino", decimal),
+        ("Max drawdown", "max_drawdown", percent),
+        ("Mean gross exposure", "mean_gross", percent),
+        ("Turnover, times starting capital", "turnover", decimal),
+        ("Costs, share of starting capital", "costs", percent),
+        ("Fills", "n_fills", count),
+        ("Days", "n_days", count),
+    )
+    rows = [(name, form(champions[key]), form(roster[key])) for name, key, form in lines]
+    spread = f"Sharpe ratio, {percent(research.level, 0)} interval"
+    rows.insert(4, (spread, _low_high(champions), _low_high(roster)))
+    caption = f"Portfolio statistics, {OUT_OF_SAMPLE}, {day(first)} to {day(last)}"
+    return Section(
+        "performance",
+        title,
+        tuple(text),
+        figures=("equity",),
+        tables=(
+            *table(caption, ("", "#Champions", "#Whole roster"), rows),
+            *_monthly(research),
+        ),
+    )
+
+
+def _low_high(total: Mapping[str, Any]) -> str:
+    return (
+        MISSING if total["sharpe_low"] is None else f"{decimal(total['sharpe_low'])} to {decimal(total['sharpe_high'])}"
+    )
+
+
+def _monthly(research: Research) -> tuple[Table, ...]:
+    """Net returns by month, one line per year and portfolio; nothing where equity is empty."""
+    if research.equity.empty:
+        return ()
+    parts = {
+        name: metrics.monthly_table(metrics.daily_returns(research.equity[key]))
+        for name, key in (("champions", "champions"), ("whole roster", "roster"))
+    }
+    shown = [month for month in metrics.MONTHS if any(part[month].notna().any() for part in parts.values())]
+    rows = [
+        (f"{year}, {name}", *(percent(part.loc[year, month]) for month in [*shown, "Year"]))
+        for name, part in parts.items()
+        for year in part.index
+    ]
+    columns = ("Year", *(f"#{month}" for month in shown), "#Year total")
+    return table(f"Net return by month, {OUT_OF_SAMPLE}", columns, rows)
+
+
+def _no_window(research: Research) -> str:
+    fold = research.roster.live.fold
+    return (
+        f"No trading window is complete yet: the history holds the formation window of {day(fold.formation_start)} to "
+        f"{day(fold.formation_end)} and nothing after it. There is no out-of-sample result, and without one "
+        "no champion. Ingest an earlier start, or shorten schedule.formation_days."
+    )
+
+
+def _folds_section(research: Research) -> Section:
+    folds = research.summary["folds"]
+    if not folds:
+        return Section("folds", "Trading windows", (_no_window(research),))
+    rows = [
+        (
+            line["fold"],
+            day(line["trading_start"]),
+            day(line["trading_end"]),
+            count(line["n_pairs"]),
+            count(line["n_champions"]),
+            count(line["n_trades"]),
+            percent(line["champions_return"], 2),
+            percent(line["roster_return"], 2),
+        )
+        for line in folds
+    ]
+    idle = [line["fold"] for line in folds if not line["n_champions"]]
+    text: tuple[str, ...] = ()
+    if idle:
+        which = "any window" if len(idle) == len(folds) else listed(idle)
+        text = (f"No champion in {which}: the champions portfolio was in cash, and the return of 0 is counted.",)
+    columns = ("Fold", "From", "To", "#Pairs", "#Champions", "#Trades", "#Net, champions", "#Net, whole roster")
+    note = (
+        "Trades are those of all roster pairs, each alone. Both returns are of portfolio equity. The first window has "
+        "no champions by design: there is no earlier window to choose from."
+    )
+    caption = f"Trading windows, {OUT_OF_SAMPLE}"
+    return Section(
+        "folds", "Trading windows", text, figures=("folds",), tables=table(caption, columns, rows, note=note)
+    )
+
+
+def _pairs_section(research: Research) -> Section:
+    judged = [*research.registry["champions"], *research.registry["rejected"]]
+    rows = [_judged_row(entry) for entry in judged]
+    names = {entry["pair_id"] for entry in judged}
+    rows += [_left_row(line) for line in research.summary["pairs"] if line["pair_id"] not in names]
+    n = len(research.champions)
+    if not rows:
+        text: tuple[str, ...] = (_why_no_pair(research, research.roster.live),)
+    elif n:
+        text = (f"{plural(n, 'champion')} of {plural(len(judged), 'pair')} on the live roster.",)
+    else:
+        text = (_why_no_champion(research),)
+    columns = (
+        "Pair", "Verdict", "#Windows", "#Trades", "#Net P&L", "#Costs", "#Sharpe", "#Deflated", "#Drawdown", "Reasons",
+    )  # fmt: skip
+    note = (
+        "P&L, costs and drawdown as fractions of the pair's notional, summed over its trading windows. Deflated: "
+        "probability that the Sharpe ratio is more than the luck of the best among all pairs tried."
+    )
+    found = table(f"Pairs, {OUT_OF_SAMPLE}", columns, rows, limit=research.reporting.n_table_rows, note=note)
+    return Section("pairs", "Pairs and champions", text, figures=("pair",), tables=found)
+
+
+def _judged_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    figures = entry["figures"]
+    return (
+        entry["pair_id"],
+        "champion" if entry["champion"] else "rejected",
+        count(figures.get("n_windows", 0.0)),
+        count(figures.get("n_trades", 0.0)),
+        percent(figures.get("net_pnl")),
+        percent(figures.get("costs")),
+        decimal(figures.get("sharpe")),
+        chance(figures.get("deflated_sharpe")),
+        percent(figures.get("max_drawdown")),
+        "; ".join(entry["reasons"]) or "passes every rule",
+    )
+
+
+def _left_row(line: Mapping[str, Any]) -> tuple[str, ...]:
+    known = (count(line["n_windows"]), count(line["n_trades"]), percent(line["net_pnl"]), percent(line["costs"]))
+    return (line["pair_id"], "left", *known, MISSING, MISSING, MISSING, "not on the live roster")
+
+
+def _screening_section(research: Research) -> Section:
+    live = research.roster.live
+    screen = research.screens[live.fold.name]
+    n = screen["n_tests"]
+    how = f"{_ADJUSTMENTS[research.screening.adjustment]} at {percent(research.screening.level, 0)}"
+    text = [
+        f"Live formation window {day(live.fold.formation_start)} to {day(live.fold.formation_end)}: "
+        f"{plural(n, 'pair')} of {plural(screen['n_symbols'], 'symbol')} tested with {how}, "
+        f"{plural(len(live.pairs), 'pair')} on the roster."
+    ]
+    if not live.pairs:
+        text.append(_why_no_pair(research, live))
+    else:
+        text.append(f"Nearest misses: {_nearest(screen)}.")
+        if live.entered or live.left:
+            text.append(
+                f"Came since the fold before: {listed(live.entered) or 'none'}. Left: {listed(live.left) or 'none'}."
+            )
+    roster = [
+        (
+            row.pair.id,
+            p_value(row.p_adjusted),
+            decimal(row.beta),
+            decimal(row.half_life_hours, 1),
+            "champion" if row.pair.id in research.champions else "rejected",
+        )
+        for row in live.pairs
+    ]
+    columns = ("Pair", "#Adjusted p", "#Hedge ratio", "#Half-life, hours", "Verdict")
+    return Section(
+        "screening",
+        "Screening and roster",
+        tuple(text),
+        figures=("screening",),
+        tables=(
+            *table("Live roster", columns, roster, limit=research.reporting.n_table_rows),
+            *_funnels(research),
+        ),
+    )
+
+
+def _funnels(research: Research) -> tuple[Table, ...]:
+    rows = []
+    for entry in research.roster.folds:
+        screen = research.screens[entry.fold.name]
+        funnel = screen["funnel"]
+        rows.append(
+            (
+                entry.fold.name,
+                day(entry.fold.formation_start),
+                day(entry.fold.formation_end),
+                count(screen["n_symbols"]),
+                count(funnel[_TESTED]),
+                count(funnel.get(_NOT_SIGNIFICANT, 0)),
+                "; ".join(f"{why} ({n})" for why, n in _gates(funnel).items()) or "none",
+                count(funnel[_SELECTED]),
+                count(len(entry.entered)),
+                count(len(entry.left)),
+            )
+        )
+    columns = (
+        "Fold", "Formation from", "To", "#Symbols", "#Tested", "#Not significant", "Stopped later", "#Roster",
+        "#Came", "#Left",
+    )  # fmt: skip
+    return table("Screening funnel of each fold", columns, rows)
+
+
+def _models_section(research: Research) -> Section:
+    scores = research.scores
+    groups = scores["cross_validated"]
+    title = "Models"
+    if not groups:
+        return Section("models", title, ("No model was trained: no fold has a pair to learn from.",))
+    rows = []
+    for entry in research.roster.folds:
+        mine = {id_: fit for id_, fit in groups.items() if id_.split("/", 1)[0] == entry.fold.name}
+        rows.append(_model_row(entry, mine, scores["out_of_sample"].get(entry.fold.name)))
+    without = sorted(id_ for id_, fit in groups.items() if fit["reason"])
+    total = scores["total"]
+    text = [
+        f"{plural(len(groups) - len(without), 'model')} of {len(groups)} were good enough to be used. Where there is "
+        "none, the z rule decides alone. A model is kept only if it beats the base rate's log loss inside the "
+        "formation window; the columns beside show what it was worth in the trading window after it."
+    ]
+    if len(without) == len(groups):
+        text.append("No fold has a model: none beat the base rate.")
+    if total["roc_auc"] is not None:
+        text.append(
+            f"Over all trading windows with a model: AUC {decimal(total['roc_auc'], 3)} (0.5 is chance), lift "
+            f"{decimal(total['lift'])} over a base rate of {percent(total['base_rate'])}, "
+            f"{plural(int(total['n_rows']), 'row')}."
+        )
+    columns = (
+        "Fold", "Model", "#AUC cross-validated", "#AUC out of sample", "#Lift cross-validated", "#Lift out of sample",
+        "#Base rate", "#Rows out of sample",
+    )  # fmt: skip
+    note = (
+        "Lift is average precision over the base rate; 1 is no skill. The base rate is that of the trading window, or "
+        "of the formation window where there is none yet. Rows overlap in time: they are worth less than their count."
+    )
+    return Section("models", title, tuple(text), tables=table("Model scores", columns, rows, note=note))
+
+
+def _model_row(
+    entry: RosterFold, groups: Mapping[str, Mapping[str, Any]], outside: Mapping[str, Any] | None
+) -> tuple[str, ...]:
+    kept = [best for fit in groups.values() if not fit["reason"] and (best := _chosen(fit["candidates"])) is not None]
+    reasons = sorted({str(fit["reason"]) for fit in groups.values() if fit["reason"]})
+    if not groups:
+        said = "none: no pair on the roster"
+    elif not kept:
+        said = f"none: {'; '.join(reasons)}"
+    elif len(groups) == 1:
+        said = str(kept[0]["model"]).replace("_", " ")
+    else:
+        said = f"{len(kept)} of {len(groups)} groups"
+    rest = outside or {}
+    return (
+        entry.fold.name,
+        said,
+        decimal(_mean(kept, "roc_auc"), 3),
+        "not yet" if entry.fold.is_live and kept else decimal(rest.get("roc_auc"), 3),
+        decimal(_mean(kept, "lift")),
+        "not yet" if entry.fold.is_live and kept else decimal(rest.get("lift")),
+        percent(rest.get("base_rate") if rest.get("base_rate") is not None else _mean(kept, "base_rate")),
+        count(rest.get("n_rows")),
+    )
+
+
+def _chosen(candidates: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The candidate of least log loss: the one that was refitted and used."""
+    losses = [row for row in candidates if row["model"] != _BASE_RATE and row["log_loss"] is not None]
+    return min(losses, key=lambda row: float(row["log_loss"]), default=None)
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """Mean over groups, weighted by rows."""
+    known = [(row[key], row["n_rows"]) for row in rows if row[key] is not None]
+    weight = sum(n for _, n in known)
+    return sum(value * n for value, n in known) / weight if weight else None
+
+
+def _lineage_section(research: Research) -> Section:
+    run = research.run
+    ranges = [
+        (
+            bars.timeframe,
+            bars.source,
+            count(bars.n_symbols),
+            moment(bars.first),
+            moment(bars.end),
+            count(bars.n_bars),
+            count(bars.missing_bars),
+        )
+        for bars in research.bars
+        if bars.n_symbols
+    ]
+    absent = [bars.timeframe for bars in research.bars if not bars.n_symbols]
+    text = []
+    if absent:
+        text.append(f"No bars of {listed(absent)} are stored: no pair needed them.")
+    columns = ("Bars", "Source", "#Symbols", "First opens", "Last closes", "#Bars", "#Missing bars")
+    facts = [
+        ("Run", run["run_id"]),
+        ("Pipelines", listed(run["pipelines"])),
+        ("Started", f"{run['started_at']}"),
+        ("Code", run["revision"] or "outside a checkout"),
+        ("Environment", run["env"] or "base and local"),
+        ("Overrides", ", ".join(f"{k}={v}" for k, v in _flat(run["parameters"]).items()) or "none"),
+        ("Python", f"{run['python']}; " + ", ".join(f"{k} {v}" for k, v in sorted(run["packages"].items()))),
+    ]
+    return Section(
+        "lineage",
+        "Where the numbers come from",
+        tuple(text),
+        tables=(
+            *table("Bars, times in UTC", columns, ranges, note="Missing bars lie between a symbol's first and last."),
+            *table("This run", ("", "Value"), facts),
+            *table("Content hashes (SHA-256)", ("Artefact", "Hash"), sorted(research.hashes.items())),
+        ),
+    )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in sorted(values.items()):
+        out |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return out
+
+
+def _limits_section(research: Research) -> Section:
+    costs = research.costs
+    total = research.summary["portfolio"]["champions"]
+    days = total["n_days"] or 0
+    points = [
+        f"Only what happened in trading windows is shown as performance. {count(days)} days are "
+        f"{'few' if days < 365 else 'not many'}: read the interval, not the single figure.",
+        f"Costs assumed: {percent(costs.fee_rate, 3)} fee and {costs.slippage_bps:g} bps slippage per leg and side, "
+        f"{costs.borrow_bps_per_day:g} bps a day on what is held short. Larger size would move prices; that is not "
+        "modelled.",
+        "Orders are taken as filled in full on the next bar. Partial fills, rejections, outages and the difference "
+        "between legs filling are not modelled, and the open book assumes the reference price until told otherwise.",
+        "The champions' Sharpe ratio covers the choice of pairs. It does not cover choices made by whoever set the "
+        "parameters after looking at earlier reports.",
+        "Cointegration found in the past can end at any time. The stop, the time stop and the roster's renewal bound "
+        "that loss; they do not prevent it.",
+        "Daily returns, 365 days a year, no risk-free rate; the Sharpe interval is a stationary block bootstrap.",
+        "This is a measurement and no advice.",
+    ]
+    return Section("limits", "What these numbers can not tell", points=tuple(points))

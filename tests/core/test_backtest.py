@@ -1,0 +1,573 @@
+"""The pair backtest against a plain reference, its identities, and what it may know when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_bars import A, B, bars_of, changed, grid, two_legs, until
+
+from mntrading.core.backtest import TRADE_COLUMNS, PairResult, run_pair
+from mntrading.core.errors import BarDataError
+from mntrading.core.features import build_features
+from mntrading.params import BacktestParams, CostParams, FeatureParams, StrategyParams
+
+NAN = math.nan
+RULE = StrategyParams(
+    signals_from="auto", probability_threshold=0.6, entry_z=2.0, exit_z=0.5, stop_z=4.0, max_holding_half_lives=2.0,
+    cooldown_bars=2, min_hedge_ratio=0.2, max_hedge_ratio=5.0,
+)  # fmt: skip
+COSTS = CostParams(fee_rate=0.001, slippage_bps=3.0, borrow_bps_per_day=40.0)
+FREE = CostParams(fee_rate=0.0, slippage_bps=0.0, borrow_bps_per_day=0.0)
+PARAMS = BacktestParams(strategy=RULE, costs=COSTS, fill_at="open")
+
+
+def frame_of(z: list[float], hedge_ratio: float = 1.0) -> pd.DataFrame:
+    return pd.DataFrame({"z": z, "hedge_ratio": hedge_ratio}, index=grid(len(z)), dtype="float64")
+
+
+def legs_of(close_a: list[float], close_b: list[float], **opens: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return bars_of(A, close_a, open_=opens.get("open_a")), bars_of(B, close_b, open_=opens.get("open_b"))
+
+
+def row(frame: pd.DataFrame, moment: pd.Timestamp) -> int:
+    return int(frame.index.get_loc(moment))
+
+
+# ------------------------------------------------------- a reference that shares no code with the kernel
+
+
+def reference(
+    fill: list[tuple[float, float]],
+    close: list[tuple[float, float]],
+    z: list[float],
+    hedge: list[float],
+    chance: list[float] | None,
+    params: BacktestParams,
+    half_life_bars: float | None,
+) -> tuple[list[dict[str, float]], list[dict[str, Any]]]:
+    """Books of every bar and closed trades, bar by bar and leg by leg."""
+    rule, costs = params.strategy, params.costs
+    last_bar = len(z) - 1
+    longest = math.inf if half_life_bars is None else max(1, math.ceil(rule.max_holding_half_lives * half_life_bars))
+    per_bar = costs.borrow_bps_per_day / 10_000 / 288
+    cash, held, mark = 1.0, {"a": 0.0, "b": 0.0}, {"a": NAN, "b": NAN}
+    order: dict[str, Any] | None = None
+    trade: dict[str, Any] | None = None
+    age = cooling = 0
+    books, trades = [], []
+    for t in range(last_bar + 1):
+        price = dict(zip("ab", fill[t], strict=True))
+        tradable = not any(math.isnan(p) for p in price.values())
+        fees = slippage = turnover = 0.0
+        borrow = sum(max(0.0, -held[leg] * mark[leg]) for leg in "ab" if held[leg]) * per_bar
+        cash -= borrow
+        if trade and trade["open"]:
+            trade["costs"] += borrow
+        if order and order["kind"] == "enter":
+            if tradable:
+                held = order["units"]
+                turnover = sum(abs(held[leg]) * price[leg] for leg in "ab")
+                fees, slippage = turnover * costs.fee_rate, turnover * costs.slippage_bps / 10_000
+                trade.update(
+                    open=True, entry_fill=t, paid=sum(held[leg] * price[leg] for leg in "ab"), costs=fees + slippage,
+                    entry_price=price, units=dict(held),
+                )  # fmt: skip
+                cash -= trade["paid"] + fees + slippage
+            else:
+                trade = None
+            order = None
+        elif order and (tradable or t == last_bar):
+            at = price if tradable else mark
+            turnover = sum(abs(held[leg]) * at[leg] for leg in "ab")
+            fees, slippage = turnover * costs.fee_rate, turnover * costs.slippage_bps / 10_000
+            got = sum(held[leg] * at[leg] for leg in "ab")
+            cash += got - fees - slippage
+            trade["costs"] += fees + slippage
+            trade["gap"] = trade["gap"] or not tradable or t > trade["exit_decision"] + 1
+            trades.append({**trade, "exit_fill": t, "exit_price": dict(at), "gross": got - trade["paid"]})
+            held, trade, order = {"a": 0.0, "b": 0.0}, None, None
+        for leg, value in zip("ab", close[t], strict=True):
+            mark[leg] = mark[leg] if math.isnan(value) else value
+        if trade and trade["open"] and not tradable:
+            trade["gap"] = True
+        equity = cash + sum(held[leg] * mark[leg] for leg in "ab" if held[leg])
+        side = trade["side"] if trade and trade["open"] else 0
+        books.append({
+            "equity": equity, "cash": cash, "units_a": held["a"], "units_b": held["b"], "side": side,
+            "fees": fees, "slippage": slippage, "borrow": borrow, "turnover": turnover,
+        })  # fmt: skip
+        if order or t == last_bar:
+            continue
+        ending = t == last_bar - 1
+        if trade:
+            age += 1
+            away = -trade["side"] * z[t]
+            why = ""
+            if ending:
+                why = "closing"
+            elif age >= longest:
+                why = "time"
+            elif away <= rule.exit_z:
+                why = "reverted"
+            elif away >= rule.stop_z:
+                why = "stop"
+            if why:
+                order = {"kind": "exit"}
+                trade.update(exit_decision=t, reason=why, exit_z=z[t])
+                cooling = rule.cooldown_bars if why == "stop" else 0
+            continue
+        if cooling:
+            cooling -= 1
+            continue
+        quoted = not any(math.isnan(p) for p in close[t])
+        willing = chance is None or chance[t] >= rule.probability_threshold
+        fits = rule.min_hedge_ratio <= hedge[t] <= rule.max_hedge_ratio
+        if not ending and quoted and fits and willing and rule.entry_z <= abs(z[t]) < rule.stop_z:
+            side = 1 if z[t] < 0 else -1
+            notional = {"a": side / (1 + hedge[t]), "b": -side * hedge[t] / (1 + hedge[t])}
+            units = {leg: notional[leg] / value for leg, value in zip("ab", close[t], strict=True)}
+            order = {"kind": "enter", "units": units}
+            trade = {"side": side, "entry_decision": t, "entry_z": z[t], "open": False, "gap": False}
+            age = 0
+    return books, trades
+
+
+def assert_equals_reference(
+    result: PairResult,
+    books: list[dict[str, float]],
+    trades: list[dict[str, Any]],
+    index: pd.DatetimeIndex,
+) -> None:
+    table = pd.concat([result.equity, result.positions, result.costs], axis=1)
+    for column in table.columns:
+        np.testing.assert_allclose(table[column], [book[column] for book in books], rtol=0, atol=1e-12, err_msg=column)
+    assert len(result.trades) == len(trades)
+    for found, expected in zip(result.trades.itertuples(index=False), trades, strict=True):
+        for moment in ("entry_decision", "entry_fill", "exit_decision", "exit_fill"):
+            assert getattr(found, moment) == index[expected[moment]]
+        assert (found.side, found.across_gap) == (expected["side"], expected["gap"])
+        assert found.bars_held == expected["exit_decision"] - expected["entry_decision"]
+        assert found.reason.startswith(expected["reason"])
+        assert found.entry_z == expected["entry_z"]
+        np.testing.assert_equal(found.exit_z, expected["exit_z"])
+        numbers = (
+            *(found.units_a, found.units_b, found.entry_price_a, found.entry_price_b),
+            *(found.exit_price_a, found.exit_price_b, found.gross_pnl, found.costs, found.net_pnl),
+        )
+        same = (
+            *expected["units"].values(), *expected["entry_price"].values(), *expected["exit_price"].values(),
+            expected["gross"], expected["costs"], expected["gross"] - expected["costs"],
+        )  # fmt: skip
+        np.testing.assert_allclose(numbers, same, rtol=1e-12, atol=1e-12)
+
+
+def random_case(seed: int, n: int, missing: float) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    case: dict[str, Any] = {}
+    for leg, symbol in (("a", A), ("b", B)):
+        close = rng.uniform(0.5, 50) * np.exp(np.cumsum(rng.normal(0, 0.02, n)))
+        open_ = close * np.exp(rng.normal(0, 0.01, n))
+        gone = rng.uniform(size=n) < missing
+        close[gone] = open_[gone] = np.nan
+        case[leg], case[f"open_{leg}"], case[f"close_{leg}"] = bars_of(symbol, close, open_=open_), open_, close
+    z = rng.normal(0, 2.2, n).cumsum() * 0.5 if seed % 2 else rng.normal(0, 2.2, n)
+    z[rng.uniform(size=n) < 0.05] = np.nan
+    hedge = np.exp(rng.normal(0, 0.8, n))
+    hedge[rng.uniform(size=n) < 0.05] = np.nan
+    case["features"] = pd.DataFrame({"z": z, "hedge_ratio": hedge}, index=grid(n))
+    chance = rng.uniform(size=n)
+    chance[rng.uniform(size=n) < 0.1] = np.nan
+    case["probability"] = pd.Series(chance, index=grid(n))
+    return case
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 1_000_000),
+    n=st.integers(2, 80),
+    missing=st.sampled_from([0.0, 0.05, 0.25]),
+    use_model=st.booleans(),
+    fill_at=st.sampled_from(["open", "close"]),
+    half_life=st.one_of(st.none(), st.floats(0.2, 10)),
+    cooldown=st.integers(0, 4),
+    entry=st.floats(0.6, 2.5),
+    costs=st.builds(
+        CostParams,
+        fee_rate=st.floats(0, 0.01),
+        slippage_bps=st.floats(0, 50),
+        borrow_bps_per_day=st.floats(0, 500),
+    ),
+)
+def test_kernel_equals_the_reference(seed, n, missing, use_model, fill_at, half_life, cooldown, entry, costs):
+    case = random_case(seed, n, missing)
+    params = BacktestParams(
+        strategy=changed(RULE, cooldown_bars=cooldown, entry_z=entry), costs=costs, fill_at=fill_at
+    )
+    chance = case["probability"] if use_model else None
+    result = run_pair(case["a"], case["b"], case["features"], params, chance, half_life_bars=half_life)
+    close = list(zip(case["close_a"].tolist(), case["close_b"].tolist(), strict=True))
+    opens = list(zip(case["open_a"].tolist(), case["open_b"].tolist(), strict=True))
+    books, trades = reference(
+        opens if fill_at == "open" else close, close,
+        case["features"]["z"].tolist(), case["features"]["hedge_ratio"].tolist(),
+        None if chance is None else chance.tolist(), params, half_life,
+    )  # fmt: skip
+    assert_equals_reference(result, books, trades, case["features"].index)
+    assert_identities(result, case, params)
+
+
+def assert_identities(result: PairResult, case: dict[str, Any], params: BacktestParams) -> None:
+    price_a, price_b = (pd.Series(case[f"close_{leg}"]).ffill().fillna(0.0).to_numpy() for leg in "ab")
+    held = result.positions
+    marked = held["cash"] + held["units_a"] * price_a + held["units_b"] * price_b
+    np.testing.assert_allclose(result.equity, marked, rtol=0, atol=1e-9)
+    assert result.trades["net_pnl"].sum() == pytest.approx(result.equity.iloc[-1] - 1.0, abs=1e-9)
+    np.testing.assert_allclose(
+        result.trades["gross_pnl"] - result.trades["costs"], result.trades["net_pnl"], rtol=0, atol=1e-12
+    )
+    charges = result.costs
+    np.testing.assert_allclose(charges["fees"], charges["turnover"] * params.costs.fee_rate, rtol=0, atol=1e-12)
+    slippage = charges["turnover"] * params.costs.slippage_bps * 1e-4
+    np.testing.assert_allclose(charges["slippage"], slippage, rtol=0, atol=1e-12)
+    paid = charges[["fees", "slippage", "borrow"]].to_numpy().sum()
+    assert result.trades["costs"].sum() == pytest.approx(paid, abs=1e-9)
+    assert held.iloc[-1][["side", "units_a", "units_b"]].tolist() == [0.0, 0.0, 0.0]
+    index = result.equity.index
+    for trade in result.trades.itertuples(index=False):
+        assert index.get_loc(trade.entry_fill) == index.get_loc(trade.entry_decision) + 1
+        assert index.get_loc(trade.exit_fill) >= index.get_loc(trade.exit_decision) + 1
+        between = held.loc[trade.entry_fill : trade.exit_fill].iloc[:-1]
+        assert (between["units_a"] == trade.units_a).all()
+        assert (between["units_b"] == trade.units_b).all()
+        assert (between["side"] == trade.side).all()
+    summary = result.metrics
+    assert summary["n_trades"] == len(result.trades)
+    assert summary["net_pnl"] == pytest.approx(summary["gross_pnl"] - summary["costs"], abs=1e-9)
+    assert summary["turnover"] == pytest.approx(charges["turnover"].sum())
+    assert summary["exposure"] == pytest.approx((held["side"] != 0).mean())
+
+
+def test_the_reference_is_not_blind():
+    case = random_case(5, 80, 0.0)
+    result = run_pair(case["a"], case["b"], case["features"], PARAMS)
+    close = list(zip(case["close_a"].tolist(), case["close_b"].tolist(), strict=True))
+    opens = list(zip(case["open_a"].tolist(), case["open_b"].tolist(), strict=True))
+    columns = case["features"]["z"].tolist(), case["features"]["hedge_ratio"].tolist()
+    assert len(result.trades) > 2
+    assert_equals_reference(result, *reference(opens, close, *columns, None, PARAMS, None), case["features"].index)
+    late = reference(opens, close, *columns, None, changed(PARAMS, fill_at="close"), 1.0)
+    with pytest.raises(AssertionError):
+        assert_equals_reference(result, *late, case["features"].index)
+    same_bar = [opens[0], *opens[:-1]]
+    with pytest.raises(AssertionError):
+        assert_equals_reference(
+            result, *reference(same_bar, close, *columns, None, PARAMS, None), case["features"].index
+        )
+
+
+# --------------------------------------------------------------------------------------- by hand
+
+Z = [0.0, 2.5, 2.0, 0.2, 0.0, 0.0]
+CLOSE_A = [10.0, 10.0, 11.0, 9.0, 8.0, 8.0]
+CLOSE_B = [20.0, 20.0, 20.0, 22.0, 24.0, 24.0]
+OPEN_A = [10.0, 10.0, 10.5, 9.5, 8.5, 8.0]
+OPEN_B = [20.0, 20.0, 20.5, 21.0, 23.0, 24.0]
+
+
+def test_a_short_trade_filled_at_opens_by_hand():
+    legs = legs_of(CLOSE_A, CLOSE_B, open_a=OPEN_A, open_b=OPEN_B)
+    frame = frame_of(Z, hedge_ratio=3.0)
+    result = run_pair(*legs, frame, changed(PARAMS, costs=FREE.model_dump()))
+    trade = result.trades.iloc[0]
+    assert [row(frame, trade[name]) for name in TRADE_COLUMNS[:4]] == [1, 2, 3, 4]
+    # a quarter of the notional short at a close of 10, three quarters long at a close of 20
+    assert (trade["units_a"], trade["units_b"]) == pytest.approx((-0.025, 0.0375), abs=1e-15)
+    assert trade["gross_pnl"] == pytest.approx(0.025 * (10.5 - 8.5) + 0.0375 * (23.0 - 20.5), abs=1e-15)
+    assert trade["net_pnl"] == trade["gross_pnl"]
+    assert (trade["side"], trade["reason"], trade["bars_held"]) == (-1, "reverted: z back at the exit level", 2)
+    assert not trade["across_gap"]
+    marked = 1.0 + 0.025 * (10.5 - 11.0) + 0.0375 * (20.0 - 20.5)
+    assert result.equity.tolist()[:3] == pytest.approx([1.0, 1.0, marked], abs=1e-15)
+    assert result.positions["side"].tolist() == [0, 0, -1, -1, 0, 0]
+
+
+def test_the_same_trade_filled_at_closes_by_hand():
+    legs = legs_of(CLOSE_A, CLOSE_B, open_a=OPEN_A, open_b=OPEN_B)
+    result = run_pair(*legs, frame_of(Z, 3.0), changed(PARAMS, costs=FREE.model_dump(), fill_at="close"))
+    gross = 0.025 * (11.0 - 8.0) + 0.0375 * (24.0 - 20.0)
+    assert result.trades["gross_pnl"].tolist() == pytest.approx([gross], abs=1e-15)
+    assert result.equity.iloc[2] == pytest.approx(1.0, abs=1e-15)
+
+
+def test_costs_of_a_trade_by_hand():
+    legs = legs_of(CLOSE_A, CLOSE_B, open_a=OPEN_A, open_b=OPEN_B)
+    result = run_pair(*legs, frame_of(Z, 3.0), PARAMS)
+    entry, leave = 0.025 * 10.5 + 0.0375 * 20.5, 0.025 * 8.5 + 0.0375 * 23.0
+    assert result.costs["turnover"].tolist() == pytest.approx([0, 0, entry, 0, leave, 0], abs=1e-15)
+    assert result.costs["fees"].sum() == pytest.approx((entry + leave) * 0.001, abs=1e-15)
+    assert result.costs["slippage"].sum() == pytest.approx((entry + leave) * 0.0003, abs=1e-15)
+    per_bar = 40e-4 / 288
+    borrow = [0, 0, 0, 0.025 * 11.0 * per_bar, 0.025 * 9.0 * per_bar, 0]
+    assert result.costs["borrow"].tolist() == pytest.approx(borrow, abs=1e-15)
+    paid = (entry + leave) * 0.0013 + sum(borrow)
+    assert result.trades["costs"].tolist() == pytest.approx([paid], abs=1e-15)
+
+
+@pytest.mark.parametrize("cost", ["fee_rate", "slippage_bps", "borrow_bps_per_day"])
+def test_each_cost_takes_from_the_result_and_more_of_it_takes_more(cost):
+    legs = legs_of(CLOSE_A, CLOSE_B, open_a=OPEN_A, open_b=OPEN_B)
+    net = []
+    for multiple in (0.0, 1.0, 2.0):
+        costs = FREE.model_dump() | {cost: getattr(COSTS, cost) * multiple}
+        net.append(run_pair(*legs, frame_of(Z, 3.0), changed(PARAMS, costs=costs)).metrics["net_pnl"])
+    assert net[0] > net[1] > net[2]
+    assert net[0] - net[1] == pytest.approx(net[1] - net[2], rel=1e-9)
+
+
+def test_nothing_is_traded_on_the_bar_it_was_decided_on():
+    legs = legs_of(CLOSE_A, CLOSE_B)
+    as_is = run_pair(*legs, frame_of(Z), PARAMS)
+    for price in (0.01, 1000.0):
+        opens = list(legs[0]["open"])
+        opens[1] = opens[3] = price  # opens of the bars of the entry's and the exit's decision
+        moved = run_pair(bars_of(A, CLOSE_A, open_=opens), legs[1], frame_of(Z), PARAMS)
+        pd.testing.assert_frame_equal(moved.trades, as_is.trades, check_exact=True)
+
+
+# ------------------------------------------------------------------------------------------ gaps
+
+
+def test_a_missing_bar_to_fill_on_takes_the_entry_off():
+    legs = legs_of([10, 10, NAN, 10, 10, 10], [20.0] * 6)
+    result = run_pair(*legs, frame_of([0, 2.5, NAN, 1.0, 1.0, 1.0]), PARAMS)
+    assert result.trades.empty
+    assert (result.equity == 1.0).all()
+    again = run_pair(*legs_of([10, 10, NAN, 10, 10, 10], [20.0] * 6), frame_of([0, 2.5, NAN, 2.5, 2, 2]), PARAMS)
+    assert [row(again.positions, moment) for moment in again.trades["entry_fill"]] == [4]
+    assert not again.trades["across_gap"].any()
+
+
+def test_a_missing_bar_delays_the_exit_and_the_trade_says_so():
+    frame = frame_of([2.5, 2.0, 0.0, NAN, NAN, 0.0, 0.0, 0.0])
+    result = run_pair(*legs_of([10.0] * 8, [20, 20, 20, NAN, NAN, 21, 21, 21]), frame, PARAMS)
+    trade = result.trades.iloc[0]
+    assert (row(frame, trade["exit_decision"]), row(frame, trade["exit_fill"])) == (2, 5)
+    assert trade["across_gap"]
+    assert result.positions["side"].tolist() == [0, -1, -1, -1, -1, 0, 0, 0]
+    assert result.equity.iloc[3] == result.equity.iloc[4] + result.costs["borrow"].iloc[4]
+
+
+def test_a_position_held_over_a_missing_bar_says_so():
+    frame = frame_of([2.5, 2.0, NAN, 2.0, 0.0, 0.0, 0.0])
+    closes = [20, 20, NAN, 20, 20, 20, 20]
+    assert run_pair(*legs_of([10.0] * 7, closes), frame, PARAMS).trades["across_gap"].tolist() == [True]
+    whole = run_pair(*legs_of([10.0] * 7, [20.0] * 7), frame_of([2.5, 2, 2, 2, 0, 0, 0]), PARAMS)
+    assert whole.trades["across_gap"].tolist() == [False]
+
+
+def test_a_window_that_ends_on_a_missing_bar_closes_at_the_last_known_prices():
+    frame = frame_of([2.5, 2.0, 2.0, 2.0])
+    result = run_pair(*legs_of([10, 10, 11, NAN], [20, 20, 21, 22]), frame, PARAMS)
+    trade = result.trades.iloc[0]
+    assert (trade["exit_price_a"], trade["exit_price_b"]) == (11.0, 21.0)
+    assert trade["across_gap"]
+    assert trade["reason"].startswith("closing")
+
+
+def test_no_bars_at_all_is_no_trade():
+    legs = bars_of(A, []), bars_of(B, [])
+    result = run_pair(*legs, frame_of([2.5] * 10), PARAMS)
+    assert result.trades.empty
+    assert (result.equity == 1.0).all()
+
+
+# --------------------------------------------------------------------------------------- windows
+
+
+def test_a_position_is_closed_on_the_windows_last_bar():
+    result = run_pair(*legs_of([10.0] * 6, [20.0] * 6), frame_of([2.5] * 6), PARAMS)
+    assert result.positions["side"].tolist() == [0, -1, -1, -1, -1, 0]
+    assert result.trades["reason"].tolist() == ["closing: pair leaves the roster or its window ends"]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_window_too_short_for_a_trade_and_its_exit_has_none(n):
+    result = run_pair(*legs_of([10.0] * n, [20.0] * n), frame_of([2.5] * n), PARAMS)
+    assert len(result.trades) == (1 if n == 3 else 0)
+    assert result.positions["side"].iloc[-1] == 0
+
+
+def test_a_trade_takes_two_bars_at_least_and_every_second_bar_may_begin_one():
+    z = [3.0, 0.0] * 20
+    result = run_pair(*legs_of([10.0] * 40, [20.0] * 40), frame_of(z), PARAMS)
+    assert len(result.trades) == 19
+    assert (result.trades["exit_fill"] - result.trades["entry_fill"] == pd.Timedelta(minutes=5)).all()
+
+
+def test_an_empty_window_is_a_result_without_rows():
+    frame = frame_of([])
+    result = run_pair(*legs_of([10.0] * 3, [20.0] * 3), frame, PARAMS)
+    assert result.equity.empty
+    assert result.trades.empty
+    assert tuple(result.trades.columns) == TRADE_COLUMNS
+    assert result.metrics["n_trades"] == 0.0
+    assert result.metrics["net_pnl"] == 0.0
+    assert math.isnan(result.metrics["sharpe"])
+
+
+def test_trades_keep_their_dtypes_without_a_trade():
+    legs = legs_of([10.0] * 8, [20.0] * 8)
+    some, none = (run_pair(*legs, frame_of([0, z, 0, 0, 0, 0, 0, 0]), PARAMS).trades for z in (2.5, 0.0))
+    assert len(some) == 1
+    assert none.empty
+    assert some.dtypes.to_dict() == none.dtypes.to_dict()
+
+
+def test_prices_outside_the_window_are_not_used():
+    legs = legs_of([1.0] * 5 + CLOSE_A + [999.0] * 5, [1.0] * 5 + CLOSE_B + [999.0] * 5)
+    inside = frame_of([0.0] * 5 + Z + [0.0] * 5).iloc[5:11]
+    cut = [bars.iloc[5:11] for bars in legs]
+    pd.testing.assert_frame_equal(run_pair(*legs, inside, PARAMS).trades, run_pair(*cut, inside, PARAMS).trades)
+
+
+# ------------------------------------------------------------------------------------ the signal
+
+
+def test_model_signals_without_a_probability_are_refused():
+    with pytest.raises(BarDataError, match="no probability"):
+        run_pair(
+            *legs_of(CLOSE_A, CLOSE_B),
+            frame_of(Z),
+            changed(PARAMS, strategy=changed(RULE, signals_from="model").model_dump()),
+        )
+
+
+def signals_from(source: str) -> BacktestParams:
+    return changed(PARAMS, strategy=changed(RULE, signals_from=source).model_dump())
+
+
+def test_signals_from_z_ignore_the_model_and_auto_asks_it_where_there_is_one():
+    legs, frame = legs_of(CLOSE_A, CLOSE_B), frame_of(Z)
+    against = pd.Series(0.1, index=frame.index)
+    for_it = pd.Series(0.6, index=frame.index)
+    assert len(run_pair(*legs, frame, signals_from("z"), against).trades) == 1
+    assert len(run_pair(*legs, frame, signals_from("auto"), against).trades) == 0
+    assert len(run_pair(*legs, frame, signals_from("auto"), for_it).trades) == 1
+    assert len(run_pair(*legs, frame, signals_from("auto")).trades) == 1
+    assert len(run_pair(*legs, frame, signals_from("model"), against).trades) == 0
+    trade = run_pair(*legs, frame, signals_from("model"), for_it).trades.iloc[0]
+    assert trade["probability"] == 0.6
+
+
+def test_a_bar_the_model_says_nothing_about_is_not_entered_and_an_exit_needs_no_model():
+    legs, frame = legs_of([10.0] * 8, [20.0] * 8), frame_of([0, 2.5, 2.5, 2.5, 0.0, 0, 0, 0])
+    only = pd.Series([0.9], index=frame.index[[2]])
+    trade = run_pair(*legs, frame, signals_from("model"), only).trades.iloc[0]
+    assert row(frame, trade["entry_decision"]) == 2
+    assert row(frame, trade["exit_decision"]) == 4
+
+
+def test_time_stop_and_cool_down_keep_their_bars():
+    legs = legs_of([10.0] * 14, [20.0] * 14)
+    held = run_pair(*legs, frame_of([2.5] * 14), PARAMS, half_life_bars=2.0).trades
+    assert held["bars_held"].tolist()[:2] == [4, 4]
+    assert held["reason"].tolist()[0].startswith("time")
+    frame = frame_of([2.5, 2.5, 4.5, 3.0, 3.0, 3.0, 3.0, 3.0, 0, 0, 0, 0, 0, 0])
+    stopped = run_pair(*legs, frame, PARAMS).trades
+    # the stop is filled on bar 3; bars 3 and 4 cool down
+    assert [row(frame, moment) for moment in stopped["entry_decision"]] == [0, 5]
+
+
+# ------------------------------------------------------------------------------- no look-ahead
+
+SMALL = FeatureParams(
+    price="log", beta_window=30, z_window=20, hedge_lag_bars=1, min_window_fill=0.8, volatility_window=12,
+    lag_features=2,
+)  # fmt: skip
+
+
+Legs = tuple[pd.DataFrame, pd.DataFrame]
+Run = Callable[[pd.DataFrame, pd.DataFrame, pd.DatetimeIndex], PairResult]
+EAGER = changed(PARAMS, strategy=changed(RULE, entry_z=1.5).model_dump())
+
+
+def run_on(bars_a: pd.DataFrame, bars_b: pd.DataFrame, index: pd.DatetimeIndex) -> PairResult:
+    features = build_features(bars_a, bars_b, SMALL).reindex(index)
+    return run_pair(bars_a, bars_b, features, EAGER, half_life_bars=6.0)
+
+
+def run_on_the_next_bars_z(bars_a: pd.DataFrame, bars_b: pd.DataFrame, index: pd.DatetimeIndex) -> PairResult:
+    features = build_features(bars_a, bars_b, SMALL).reindex(index)
+    return run_pair(bars_a, bars_b, features.assign(z=features["z"].shift(-1)), EAGER)
+
+
+def run_on_z_of_all_time(bars_a: pd.DataFrame, bars_b: pd.DataFrame, index: pd.DatetimeIndex) -> PairResult:
+    features = build_features(bars_a, bars_b, SMALL).reindex(index)
+    spread = features["spread"]
+    return run_pair(bars_a, bars_b, features.assign(z=(spread - spread.mean()) / spread.std()), EAGER)
+
+
+def known_at(result: PairResult, close_of: pd.Timestamp) -> list[pd.DataFrame]:
+    """What stands at a bar's close: books, trades closed, entries filled, and exits decided on."""
+    trades = result.trades
+    books = pd.concat([result.equity, result.positions, result.costs], axis=1)
+    return [
+        books.loc[:close_of],
+        trades.loc[trades["exit_fill"] <= close_of],
+        trades.loc[trades["entry_fill"] <= close_of, ["entry_decision", "entry_fill", "side", "entry_z", "units_a"]],
+        trades.loc[trades["exit_decision"] <= close_of, ["exit_decision", "exit_z", "reason"]],
+    ]
+
+
+def same(left: list[pd.DataFrame], right: list[pd.DataFrame]) -> bool:
+    return all(one.equals(other) for one, other in zip(left, right, strict=True))
+
+
+def cuts_that_change_the_past(run: Run, legs: Legs, rows: range) -> list[int]:
+    """Rows t after which removing all bars changes anything that stood at the close of t."""
+    index = grid(400)
+    full = run(*legs, index)
+    return [
+        t
+        for t in rows
+        if not same(
+            known_at(full, index[t]), known_at(run(*(until(bars, index[t]) for bars in legs), index), index[t])
+        )
+    ]
+
+
+def prices_that_change_the_past(run: Run, legs: Legs, rows: range) -> list[int]:
+    """Rows t for which later prices ten times as high change anything that stood at the close of t."""
+    index = grid(400)
+    full = run(*legs, index)
+    out = []
+    for t in rows:
+        moved = []
+        for bars in legs:
+            later = bars["timestamp"] > index[t]
+            moved.append(bars.assign(**{c: bars[c].where(~later, 10 * bars[c]) for c in ("open", "close")}))
+        if not same(known_at(full, index[t]), known_at(run(*moved, index), index[t])):
+            out.append(t)
+    return out
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.02])
+def test_later_bars_change_no_trade_and_no_book_before_them(missing):
+    legs = two_legs(400, seed=11, missing=missing)
+    assert len(run_on(*legs, grid(400)).trades) > 10
+    assert cuts_that_change_the_past(run_on, legs, range(60, 400, 3)) == []
+    assert prices_that_change_the_past(run_on, legs, range(60, 400, 8)) == []
+
+
+@pytest.mark.parametrize("mutant", [run_on_the_next_bars_z, run_on_z_of_all_time])
+def test_a_backtest_that_sees_the_future_is_caught_by_both_checks(mutant):
+    legs = two_legs(400, seed=11)
+    assert cuts_that_change_the_past(mutant, legs, range(100, 398, 4))
+    assert prices_that_change_the_past(mutant, legs, range(100, 398, 4))

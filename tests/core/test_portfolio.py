@@ -1,0 +1,522 @@
+"""Netting, caps, lots and orders by hand and over many books; the simulated portfolio's identities."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_bars import A, B, changed, grid, two_legs
+
+from mntrading.core.backtest import run_pair
+from mntrading.core.errors import BarDataError, ParameterError
+from mntrading.core.features import build_features
+from mntrading.core.portfolio import Book, Holding, Limits, Orders, PortfolioResult, Signal, build_orders, simulate
+from mntrading.core.types import Pair
+from mntrading.params import BacktestParams, CostParams, FeatureParams, PortfolioParams, StrategyParams
+
+P = PortfolioParams(
+    capital=100_000.0, top_k=10, pair_gross=0.2, max_symbol_weight=1.0, max_gross=3.0, max_net=1.0, allow_short=True,
+    kill_switch="active",
+)  # fmt: skip
+PRICES = {"A": 10.0, "B": 20.0, "C": 5.0, "D": 1.0}
+AB, BC, AC, CD = Pair("A", "B"), Pair("B", "C"), Pair("A", "C"), Pair("C", "D")
+EMPTY = Book(100_000.0)
+
+
+def enter(pair: Pair, side: int = 1, *, hedge: float = 1.0, confidence: float = 1.0) -> Signal:
+    return Signal(pair, "enter", side, hedge, confidence)
+
+
+def leave(pair: Pair, action: Any = "exit") -> Signal:
+    return Signal(pair, action, 0, math.nan, 0.0)
+
+
+def built(*signals: Signal, state: Book = EMPTY, limits: dict[str, Limits] | None = None, **values: object) -> Orders:
+    return build_orders(signals, PRICES, state, limits or {}, changed(P, **values))
+
+
+def orders_of(result: Orders) -> dict[str, float]:
+    return {order.symbol: order.quantity * (1 if order.side == "buy" else -1) for order in result.orders}
+
+
+# ------------------------------------------------------------------------------------- by hand
+
+
+def test_one_entry_splits_its_notional_by_the_hedge_ratio():
+    result = built(enter(AB, hedge=3.0))
+    assert result.targets == pytest.approx({"A": 500.0, "B": -750.0})
+    assert result.weights == pytest.approx({"A": 0.05, "B": -0.15})
+    assert orders_of(result) == pytest.approx({"A": 500.0, "B": -750.0})
+    assert [order.notional for order in result.orders] == pytest.approx([5_000.0, 15_000.0])
+    assert not any(order.reduce_only for order in result.orders)
+    assert (result.equity, result.book.cash, result.refused) == (100_000.0, 100_000.0, {})
+
+
+def test_the_shared_leg_of_two_pairs_is_netted_and_still_attributed():
+    result = built(enter(AB), enter(BC, hedge=3.0))
+    # A/B: +10,000 and -10,000; B/C: +5,000 and -15,000
+    assert result.targets == pytest.approx({"A": 1000.0, "B": -250.0, "C": -3000.0})
+    assert orders_of(result) == pytest.approx({"A": 1000.0, "B": -250.0, "C": -3000.0})
+    holdings = result.book.holdings
+    assert holdings[AB.id].units() == pytest.approx({"A": 1000.0, "B": -500.0})
+    assert holdings[BC.id].units() == pytest.approx({"B": 250.0, "C": -3000.0})
+
+
+def test_a_shared_leg_that_nets_out_needs_no_order():
+    result = built(enter(AB), enter(BC))
+    assert orders_of(result) == pytest.approx({"A": 1000.0, "C": -2000.0})
+    assert result.targets["B"] == 0.0
+
+
+def test_the_exit_of_one_pair_leaves_the_units_of_the_other():
+    state = built(enter(AB), enter(BC)).book
+    result = built(leave(AB), state=state)
+    assert orders_of(result) == pytest.approx({"A": -1000.0, "B": 500.0})
+    assert {order.symbol: order.reduce_only for order in result.orders} == {"A": True, "B": False}
+    assert set(result.book.holdings) == {BC.id}
+
+
+def test_an_exit_and_an_entry_of_one_bar_are_one_order_per_symbol():
+    state = built(enter(AB)).book
+    result = built(leave(AB), enter(AC, -1), state=state)
+    assert orders_of(result) == pytest.approx({"A": -2000.0, "B": 500.0, "C": 2000.0})
+    assert {order.symbol: order.reduce_only for order in result.orders} == {"A": False, "B": True, "C": False}
+
+
+def test_held_pairs_stay_as_they_are_whatever_prices_do():
+    state = built(enter(AB)).book
+    moved = {"A": 90.0, "B": 20.0}
+    assert build_orders([], moved, state, {}, P).orders == ()
+    held = Signal(AB, "hold", 1, 2.0, 0.9)
+    again = enter(AB, -1, hedge=2.0)
+    for signal in (held, again):
+        result = build_orders([signal], moved, state, {}, P)
+        assert result.orders == ()
+        assert result.book == state
+
+
+def test_a_pair_that_is_to_be_flat_is_left_and_one_that_is_flat_stays_so():
+    state = built(enter(AB)).book
+    assert orders_of(built(leave(AB, "flat"), state=state)) == pytest.approx({"A": -1000.0, "B": 500.0})
+    assert built(leave(AB, "flat")).orders == ()
+    assert built(leave(AB)).orders == ()
+
+
+# ----------------------------------------------------------------------------------------- caps
+
+
+def test_an_entry_is_cut_to_the_room_a_symbol_has():
+    result = built(enter(AB, hedge=3.0), max_symbol_weight=0.075)
+    assert result.weights == pytest.approx({"A": 0.025, "B": -0.075})
+
+
+def test_an_entry_is_cut_to_the_gross_room():
+    result = built(enter(AB, confidence=2.0), enter(CD), max_gross=0.3)
+    assert result.weights == pytest.approx({"A": 0.1, "B": -0.1, "C": 0.05, "D": -0.05})
+
+
+def test_an_entry_is_cut_to_the_net_room():
+    # one dollar of A against a third of a dollar of B: net a half of the gross
+    result = built(enter(AB, hedge=1 / 3), max_net=0.05)
+    assert result.weights == pytest.approx({"A": 0.075, "B": -0.025})
+    short = built(enter(AB, -1, hedge=1 / 3), max_net=0.05)
+    assert short.weights == pytest.approx({"A": -0.075, "B": 0.025})
+
+
+def test_room_on_the_other_side_of_a_symbol_counts():
+    state = built(enter(AB)).book  # A +0.1
+    result = built(enter(AC, -1), state=state, max_symbol_weight=0.1)
+    assert result.weights == pytest.approx({"A": 0.0, "B": -0.1, "C": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"max_symbol_weight": 0.0249}, "A symbol cap"),
+        ({"max_gross": 0.0499}, "gross cap"),
+        ({"max_gross": 0.2, "max_symbol_weight": 0.2}, ""),
+    ],
+)
+def test_an_entry_that_would_keep_less_than_a_quarter_of_its_size_is_refused(values, why):
+    result = built(enter(AB), **values)
+    assert result.refused == ({AB.id: why} if why else {})
+    assert bool(result.orders) == (not why)
+
+
+def test_an_entry_that_worsens_a_full_net_is_refused_and_one_that_eases_it_is_not():
+    state = Book(90_000.0, built(enter(AB, hedge=1 / 3), max_net=0.1).book.holdings)  # net +10,000
+    assert built(enter(CD, hedge=1 / 3), state=state, max_net=0.1).refused == {CD.id: "net cap"}
+    eased = built(enter(CD, -1, hedge=1 / 3), state=state, max_net=0.1)
+    assert sum(eased.weights.values()) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_most_confident_entries_are_taken_and_ties_go_by_name():
+    signals = enter(AB, confidence=0.6), enter(BC, confidence=0.9), enter(CD, confidence=0.6)
+    result = built(*signals, top_k=2)
+    assert set(result.book.holdings) == {BC.id, AB.id}
+    assert result.refused == {CD.id: "2 pairs are held already"}
+    assert built(*signals[::-1], top_k=2).book == result.book
+
+
+def test_an_exit_makes_room_for_an_entry_of_the_same_bar():
+    state = built(enter(AB)).book
+    result = built(leave(AB), enter(CD), state=state, top_k=1)
+    assert set(result.book.holdings) == {CD.id}
+
+
+def test_an_entry_without_a_known_confidence_comes_last():
+    signals = enter(AB, confidence=math.nan), enter(CD, confidence=0.1), enter(AC, confidence=0.2)
+    for order in (signals, signals[::-1], (signals[1], signals[0], signals[2])):
+        assert set(built(*order, top_k=2).book.holdings) == {CD.id, AC.id}
+
+
+@pytest.mark.parametrize("hedge", [math.nan, math.inf, 0.0, -1.0])
+def test_an_entry_without_a_usable_hedge_ratio_is_refused_and_exits_are_made(hedge):
+    state = built(enter(CD)).book
+    result = built(enter(AB, hedge=hedge), leave(CD), state=state)
+    assert result.refused == {AB.id: f"hedge ratio is {hedge}"}
+    assert result.book.holdings == {}
+
+
+def test_an_entry_without_a_side_is_refused():
+    assert built(enter(AB, 0)).refused == {AB.id: "side is 0, expected 1 or -1"}
+
+
+# ---------------------------------------------------------------------------------------- lots
+
+
+def test_units_are_rounded_down_to_lots():
+    result = built(enter(AB, hedge=1.0), limits={"A": Limits(lot=300.0), "B": Limits(lot=0.1)})
+    assert result.targets == pytest.approx({"A": 900.0, "B": -500.0})
+
+
+def test_a_whole_number_of_lots_is_not_rounded_down_by_one():
+    result = built(enter(CD), limits={"C": Limits(lot=0.1), "D": Limits(lot=0.1)})
+    assert result.targets == pytest.approx({"C": 2000.0, "D": -10_000.0})
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"A": Limits(lot=1001.0)},
+        {"B": Limits(lot=501.0)},
+        {"A": Limits(min_notional=10_001.0)},
+        {"B": Limits(min_notional=10_001.0)},
+    ],
+)
+def test_a_leg_below_the_smallest_order_refuses_both(limits):
+    (symbol,) = limits
+    result = built(enter(AB), limits=limits)
+    assert result.refused == {AB.id: f"{symbol} leg is below the exchange's smallest order"}
+    assert result.orders == ()
+    assert result.book.holdings == {}
+
+
+def test_a_leg_of_just_the_smallest_notional_is_traded():
+    assert built(enter(AB), limits={"A": Limits(min_notional=10_000.0)}).refused == {}
+
+
+def test_rounding_one_leg_more_than_the_other_does_not_break_the_net_cap():
+    result = built(enter(AB), limits={"B": Limits(lot=300.0)}, max_net=0.03)
+    # A +10,000, B rounded from -10,000 to -6,000: net 0.04
+    assert result.refused == {AB.id: "net cap"}
+    assert built(enter(AB), limits={"B": Limits(lot=300.0)}, max_net=0.05).refused == {}
+
+
+# ---------------------------------------------------------------------- shorts and kill switch
+
+
+def test_without_shorts_an_entry_that_leaves_a_symbol_short_is_refused():
+    refusal = "B can't be sold short here (portfolio.allow_short is off)"
+    assert built(enter(AB), allow_short=False).refused == {AB.id: refusal}
+    long_b = Book(50_000.0, {"X": Holding(Pair("B", "X"), 1, 500.0, 0.0)})
+    prices = PRICES | {"X": 1.0}
+    covered = build_orders([enter(AB)], prices, long_b, {}, changed(P, allow_short=False, pair_gross=0.4))
+    assert covered.refused == {AB.id: refusal}
+    covered = build_orders([enter(AB)], prices, long_b, {}, changed(P, allow_short=False))
+    # half of a fifth of 60,000 against 500 B
+    assert covered.targets == pytest.approx({"A": 600.0, "B": 200.0, "X": 0.0})
+
+
+def test_reducing_lets_out_and_not_in_and_halted_does_nothing():
+    state = built(enter(AB)).book
+    reducing = built(leave(AB), enter(CD), state=state, kill_switch="reducing")
+    assert orders_of(reducing) == pytest.approx({"A": -1000.0, "B": 500.0})
+    assert reducing.refused == {CD.id: "kill switch is reducing"}
+    assert all(order.reduce_only for order in reducing.orders)
+    halted = built(leave(AB), enter(CD), state=state, kill_switch="halted")
+    assert halted.orders == ()
+    assert halted.book == state
+    assert halted.refused == {CD.id: "kill switch is halted"}
+
+
+def test_exits_are_made_however_full_the_book_is():
+    state = built(enter(AB), enter(CD)).book
+    tight = {"max_symbol_weight": 0.01, "max_gross": 0.01, "max_net": 0.01, "top_k": 1, "allow_short": False}
+    result = built(leave(AB), leave(CD), state=state, **tight)
+    assert result.book.holdings == {}
+    assert orders_of(result) == pytest.approx({"A": -1000.0, "B": 500.0, "C": -2000.0, "D": 10_000.0})
+
+
+def test_what_rounding_leaves_of_netted_legs_is_no_order():
+    pairs = [Pair("A", "B"), Pair("A", "C"), Pair("A", "D")]
+    units = (0.1, 0.2, -0.3)  # in floats they sum to 5.6e-17
+    state = Book(1_000.0, {p.id: Holding(p, 1, u, 1.0) for p, u in zip(pairs, units, strict=True)})
+    assert 0.0 < abs(state.units()["A"]) < 1e-16
+    result = built(*(leave(pair) for pair in pairs), state=state)
+    assert {order.symbol for order in result.orders} == {"B", "C", "D"}
+
+
+# --------------------------------------------------------------------------------------- errors
+
+
+def test_two_signals_of_one_pair_are_refused():
+    with pytest.raises(BarDataError, match="A__B: 2 signals"):
+        built(enter(AB), leave(AB))
+
+
+@pytest.mark.parametrize("price", [None, 0.0, -1.0, math.nan, math.inf])
+def test_a_price_that_is_missing_or_not_positive_is_refused(price):
+    prices = {k: v for k, v in PRICES.items() if k != "B"} | ({} if price is None else {"B": price})
+    with pytest.raises(BarDataError, match="B: reference price"):
+        build_orders([enter(AB)], prices, EMPTY, {}, P)
+    with pytest.raises(BarDataError, match="B: reference price"):
+        build_orders([], prices, built(enter(AB)).book, {}, P)
+    assert build_orders([leave(AB)], prices, EMPTY, {}, P).orders == ()
+
+
+def test_a_book_worth_nothing_is_refused():
+    with pytest.raises(BarDataError, match="equity is -5"):
+        built(state=Book(-5.0))
+
+
+# ----------------------------------------------------------------------------------- many books
+
+SYMBOLS = ["A", "B", "C", "D", "E"]
+PAIRS = [Pair(a, b) for a in SYMBOLS for b in SYMBOLS if a != b]
+weights = st.floats(-0.3, 0.3)
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[list[Signal], dict[str, float], Book, dict[str, Limits], PortfolioParams]:
+    prices = {symbol: draw(st.floats(1e-4, 1e5)) for symbol in SYMBOLS}
+    capital = draw(st.floats(100.0, 1e7))
+    held = draw(st.lists(st.sampled_from(PAIRS), max_size=5, unique=True))
+    holdings = {}
+    for pair in held:
+        first, second = draw(weights), draw(weights)
+        holdings[pair.id] = Holding(
+            pair, 1, first * capital / prices[pair.dependent], second * capital / prices[pair.independent]
+        )
+    worth = sum(u * prices[s] for h in holdings.values() for s, u in h.units().items())
+    book = Book(capital - worth, holdings)
+    signals = [
+        Signal(
+            pair, draw(st.sampled_from(["enter", "enter", "exit", "hold", "flat"])), draw(st.sampled_from([-1, 1])),
+            draw(st.floats(0.1, 10)), draw(st.floats(0, 1)),
+        )
+        for pair in draw(st.lists(st.sampled_from(PAIRS), max_size=8, unique=True))
+    ]  # fmt: skip
+    limits = {
+        symbol: Limits(draw(st.sampled_from([0.0, 0.01, 1.0, 100.0])), draw(st.sampled_from([0.0, 5.0, 1000.0])))
+        for symbol in draw(st.lists(st.sampled_from(SYMBOLS), unique=True))
+    }
+    params = PortfolioParams(
+        capital=capital, top_k=draw(st.integers(1, 8)), pair_gross=draw(st.floats(0.01, 1.0)),
+        max_symbol_weight=draw(st.floats(0.02, 1.0)), max_gross=draw(st.floats(0.05, 3.0)),
+        max_net=draw(st.floats(0.01, 1.0)), allow_short=draw(st.booleans()),
+        kill_switch=draw(st.sampled_from(["active", "active", "active", "reducing", "halted"])),
+    )  # fmt: skip
+    return signals, prices, book, limits, params
+
+
+@settings(max_examples=600, deadline=None)
+@given(situations())
+def test_on_any_book_entries_break_no_cap_and_orders_lead_exactly_to_the_targets(situation):
+    signals, prices, before, limits, params = situation
+    result = build_orders(signals, prices, before, limits, params)
+    # attribution: holdings sum to the targets
+    summed: dict[str, float] = {}
+    for holding in result.book.holdings.values():
+        for symbol, units in holding.units().items():
+            summed[symbol] = summed.get(symbol, 0.0) + units
+    assert summed == result.targets
+    numbers = [*result.targets.values(), *result.weights.values(), result.equity]
+    numbers += [value for order in result.orders for value in (order.quantity, order.notional)]
+    assert np.isfinite(numbers).all()
+    # orders lead from the old units to the targets
+    reached = dict(before.units())
+    for order in result.orders:
+        assert order.quantity > 0
+        reached[order.symbol] = reached.get(order.symbol, 0.0) + orders_of(result)[order.symbol]
+    for symbol, units in reached.items():
+        scale = sum(abs(h.units().get(symbol, 0.0)) for b in (before, result.book) for h in b.holdings.values())
+        assert units == pytest.approx(result.targets.get(symbol, 0.0), abs=1e-11 * scale)
+    # every entry is held or refused with a reason, every exit is gone
+    exits = build_orders([s for s in signals if s.action != "enter"], prices, before, limits, params)
+    for signal in signals:
+        pair_id = signal.pair.id
+        if signal.action == "enter":
+            assert (pair_id in result.book.holdings) != (pair_id in result.refused)
+        elif signal.action in ("exit", "flat") and params.kill_switch != "halted":
+            assert pair_id not in result.book.holdings
+    new = set(result.book.holdings) - set(exits.book.holdings)
+    assert not new or params.kill_switch == "active"
+    assert not new or len(result.book.holdings) <= params.top_k
+    # no cap is broken by an entry that was not over already
+    small = 1e-9
+    for symbol, weight in result.weights.items():
+        assert abs(weight) <= max(params.max_symbol_weight, abs(exits.weights.get(symbol, 0.0))) + small
+        if new and not params.allow_short:
+            assert weight >= min(0.0, exits.weights.get(symbol, 0.0)) - small
+    gross, gross_before = (sum(map(abs, r.weights.values())) for r in (result, exits))
+    assert gross <= max(params.max_gross, gross_before) + small
+    net, net_before = (abs(sum(r.weights.values())) for r in (result, exits))
+    assert net <= max(params.max_net, net_before) + small
+    # both legs or neither, on lots, above the smallest order
+    for pair_id in new:
+        holding = result.book.holdings[pair_id]
+        assert holding.units_dependent * holding.units_independent < 0
+        assert np.sign(holding.units_dependent) == holding.side
+        for symbol, units in holding.units().items():
+            rule = limits.get(symbol, Limits())
+            assert abs(units) * prices[symbol] >= rule.min_notional
+            if rule.lot:
+                assert units / rule.lot == pytest.approx(round(units / rule.lot), rel=1e-9, abs=1e-9)
+
+
+# ------------------------------------------------------------------------------------- simulate
+
+WIDE = changed(P, max_symbol_weight=50.0, max_gross=50.0, max_net=50.0)
+COSTS = CostParams(fee_rate=0.001, slippage_bps=3.0, borrow_bps_per_day=40.0)
+
+
+def matrices(n: int, seed: int, symbols: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rng = np.random.default_rng(seed)
+    close = pd.DataFrame(
+        50 * np.exp(np.cumsum(rng.normal(0, 0.01, (n, len(symbols))), axis=0)), index=grid(n), columns=symbols
+    )
+    return close, close * np.exp(rng.normal(0, 0.003, close.shape))
+
+
+def assert_books_balance(result: PortfolioResult, close: pd.DataFrame, costs: CostParams, capital: float) -> None:
+    """Rebuild cash and units from the fills alone."""
+    marks = close.ffill()
+    signed = result.fills.pivot_table(index="time", columns="symbol", values="quantity", aggfunc="sum")
+    units = signed.reindex(index=close.index, columns=close.columns).fillna(0.0).cumsum()
+    paid = result.fills.assign(paid=lambda f: f["quantity"] * f["price"] + f["fee"] + f["slippage"])
+    spent = paid.groupby("time")["paid"].sum().reindex(close.index).fillna(0.0).cumsum()
+    cash = capital - spent - result.costs["borrow"].cumsum()
+    held = units * marks.fillna(0.0)
+    np.testing.assert_allclose(result.equity, cash + held.sum(axis=1), rtol=1e-12, atol=1e-9 * capital)
+    np.testing.assert_allclose(result.exposure["gross"], held.abs().sum(axis=1), rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(result.exposure["net"], held.sum(axis=1), rtol=1e-9, atol=1e-6)
+    turnover = result.costs["turnover"]
+    np.testing.assert_allclose(result.costs["fees"], turnover * costs.fee_rate, rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(result.costs["slippage"], turnover * costs.slippage_bps * 1e-4, rtol=1e-12, atol=1e-9)
+    per_bar = costs.borrow_bps_per_day * 1e-4 / 288
+    np.testing.assert_allclose(result.costs["borrow"], -held.clip(upper=0).sum(axis=1) * per_bar, atol=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), missing=st.sampled_from([0.0, 0.1]), capped=st.booleans())
+def test_the_simulated_books_balance_at_every_bar(seed, missing, capped):
+    rng = np.random.default_rng(seed)
+    close, fill = matrices(60, seed, SYMBOLS)
+    gone = rng.uniform(size=close.shape) < missing
+    gone[0] = False
+    close, fill = close.mask(gone), fill.mask(gone)
+    signals: dict[int, list[Signal]] = {}
+    for row in sorted(set(rng.integers(0, 59, 20).tolist())):
+        pairs = rng.choice(len(PAIRS), size=3, replace=False)
+        signals[row] = [
+            Signal(PAIRS[i], rng.choice(["enter", "exit"]), int(rng.choice([-1, 1])), float(rng.uniform(0.3, 3)), 0.5)
+            for i in pairs
+        ]
+    params = P if capped else WIDE
+    result = simulate(signals, close, fill, {}, params, COSTS)
+    assert_books_balance(result, close, COSTS, params.capital)
+    first = close.index[min(signals)]
+    assert (result.equity.loc[:first] == params.capital).all()
+    assert (result.fills["time"] > first).all()
+    decided = {close.index[row + 1] for row in signals}
+    assert set(result.fills["time"]) <= decided
+
+
+@pytest.mark.parametrize("fill_at", ["open", "close"])
+def test_one_pair_without_caps_earns_what_the_pair_backtest_says(fill_at):
+    legs = two_legs(500, seed=4)
+    spec = FeatureParams(
+        price="log", beta_window=40, z_window=30, hedge_lag_bars=1, min_window_fill=1.0, volatility_window=12,
+        lag_features=0,
+    )  # fmt: skip
+    rule = StrategyParams(
+        signals_from="z", probability_threshold=0.5, entry_z=1.5, exit_z=0.5, stop_z=6.0, max_holding_half_lives=3.0,
+        cooldown_bars=2, min_hedge_ratio=0.05, max_hedge_ratio=20.0,
+    )  # fmt: skip
+    features = build_features(*legs, spec)
+    alone = run_pair(*legs, features, BacktestParams(strategy=rule, costs=COSTS, fill_at=fill_at), half_life_bars=6.0)
+    close, fill = (
+        pd.DataFrame({s: bars[c].to_numpy() for s, bars in zip((A, B), legs, strict=True)}, index=features.index)
+        for c in ("close", fill_at)
+    )
+    pair, signals = Pair(A, B), {}
+    for trade in alone.trades.itertuples():
+        entry, leave_at = (features.index.get_loc(m) for m in (trade.entry_decision, trade.exit_decision))
+        hedge = float(features["hedge_ratio"].iloc[entry])
+        signals.setdefault(entry, []).append(Signal(pair, "enter", trade.side, hedge, 1.0))
+        signals.setdefault(leave_at, []).append(leave(pair))
+    assert len(alone.trades) > 15
+    result = simulate(signals, close, fill, {}, changed(WIDE, pair_gross=0.7), COSTS)
+    expected = P.capital
+    for trade in alone.trades.itertuples():
+        expected *= 1 + 0.7 * trade.net_pnl
+        after = result.equity.loc[trade.exit_fill]
+        assert after == pytest.approx(expected, rel=1e-10)
+    assert result.equity.iloc[-1] == pytest.approx(expected, rel=1e-10)
+    assert_books_balance(result, close, COSTS, P.capital)
+
+
+def test_refused_entries_are_counted_by_reason():
+    close, fill = matrices(10, 0, SYMBOLS)
+    signals = {1: [enter(AB), enter(CD), enter(BC)], 2: [enter(CD)]}
+    result = simulate(signals, close, fill, {}, changed(P, top_k=1), COSTS)
+    assert result.refused == {"1 pairs are held already": 3}
+
+
+def test_no_signals_leave_the_capital_as_it_is():
+    close, fill = matrices(10, 0, SYMBOLS)
+    result = simulate({}, close, fill, {}, P, COSTS)
+    assert (result.equity == P.capital).all()
+    assert result.fills.empty
+    assert result.costs.to_numpy().sum() == 0.0
+
+
+def test_no_bars_are_a_result_without_rows():
+    nothing = pd.DataFrame(index=grid(0))
+    result = simulate({}, nothing, nothing, {}, P, COSTS)
+    assert result.equity.empty
+    assert result.fills.empty
+
+
+@pytest.mark.parametrize("row", [-1, 9, 12])
+def test_a_signal_that_no_later_bar_can_fill_is_refused(row):
+    close, fill = matrices(10, 0, SYMBOLS)
+    with pytest.raises(ParameterError, match=f"signals at row {row}"):
+        simulate({row: [enter(AB)]}, close, fill, {}, P, COSTS)
+
+
+@pytest.mark.parametrize("cut", [5, 20, 33])
+def test_later_prices_change_no_earlier_equity(cut):
+    close, fill = matrices(60, 3, SYMBOLS)
+    signals = {3: [enter(AB)], 15: [enter(CD)], 30: [leave(AB)], 50: [leave(CD)]}
+    whole = simulate(signals, close, fill, {}, P, COSTS)
+    later = np.tile(np.arange(60)[:, None] > cut, (1, len(SYMBOLS)))
+    moved = simulate(signals, close.mask(later, 10 * close), fill.mask(later, 10 * fill), {}, P, COSTS)
+    pd.testing.assert_series_equal(whole.equity.iloc[: cut + 1], moved.equity.iloc[: cut + 1], check_exact=True)
+    assert whole.equity.iloc[cut + 1] != moved.equity.iloc[cut + 1]

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from mntrading.core.roster import Roster, RosterPair
+from mntrading.core.schedule import LIVE, Fold
+from mntrading.core.types import Pair
+
+
+def fold(name: str, month: int) -> Fold:
+    start, end, trading_end = (pd.Timestamp(2025, month + i, 1, tz="UTC") for i in range(3))
+    return Fold(name, start, end, None if name == LIVE else trading_end)
+
+
+def member(dependent: str, independent: str) -> RosterPair:
+    return RosterPair(Pair(dependent, independent), 8.5, 0.01, 1.25)
+
+
+AB, BC, CD = member("A/USDT", "B/USDT"), member("B/USDT", "C/USDT"), member("C/USDT", "D/USDT")
+ROSTER = Roster.build(
+    [(fold("fold_00", 1), [AB, BC]), (fold("fold_01", 2), []), (fold("fold_02", 3), [BC]), (fold(LIVE, 4), [CD, BC])]
+)
+
+
+def test_each_fold_says_who_entered_and_who_left():
+    ab, bc, cd = "A-USDT__B-USDT", "B-USDT__C-USDT", "C-USDT__D-USDT"
+    assert [entry.entered for entry in ROSTER.folds] == [(ab, bc), (), (bc,), (cd,)]
+    assert [entry.left for entry in ROSTER.folds] == [(), (ab, bc), (), ()]
+
+
+def test_pairs_and_symbols_are_those_of_any_fold():
+    assert list(ROSTER.pairs) == ["A-USDT__B-USDT", "B-USDT__C-USDT", "C-USDT__D-USDT"]
+    assert ROSTER.symbols == ("A/USDT", "B/USDT", "C/USDT", "D/USDT")
+    assert ROSTER.live.fold.is_live
+    assert [entry.fold.name for entry in ROSTER.completed] == ["fold_00", "fold_01", "fold_02"]
+
+
+def test_a_stored_roster_comes_back_as_it_was():
+    assert Roster.parse(ROSTER.document()) == ROSTER
+    stored = json.loads(json.dumps(ROSTER.document(), default=str))
+    assert Roster.parse(stored) == ROSTER
+
+
+def test_a_roster_without_pairs_is_a_roster():
+    empty = Roster.build([(fold(LIVE, 1), [])])
+    assert Roster.parse(empty.document()) == empty
+    assert empty.symbols == ()
+    assert empty.completed == ()

@@ -1,0 +1,177 @@
+"""The decision step: one row per reason, the order of the reasons, and the live step beside it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mntrading.core.strategy import (
+    ENTER,
+    EXIT,
+    HOLD,
+    NEVER,
+    REASONS,
+    StrategyState,
+    decide,
+    max_holding_bars,
+    step,
+)
+from mntrading.params import StrategyParams
+
+NAN = math.nan
+RULE = StrategyParams(
+    signals_from="auto", probability_threshold=0.6, entry_z=2.0, exit_z=0.5, stop_z=4.0, max_holding_half_lives=2.0,
+    cooldown_bars=3, min_hedge_ratio=0.2, max_hedge_ratio=5.0,
+)  # fmt: skip
+FLAT, LONG, SHORT = StrategyState(), StrategyState(1, 2), StrategyState(-1, 2)
+
+
+def on(state: StrategyState, **known: object) -> tuple[StrategyState, int, str]:
+    row = {
+        "z": 0.0, "hedge_ratio": 1.0, "probability": 0.9, "half_life_bars": 10.0, "needs_probability": True,
+    }  # fmt: skip
+    return step(state, RULE, **(row | known))
+
+
+@pytest.mark.parametrize(
+    ("state", "known", "after", "action", "reason"),
+    [
+        (FLAT, {"z": 2.0}, StrategyState(-1), ENTER, "entry: z beyond the entry level"),
+        (FLAT, {"z": 3.99}, StrategyState(-1), ENTER, "entry: z beyond the entry level"),
+        (FLAT, {"z": -2.0}, StrategyState(1), ENTER, "entry: z beyond the entry level"),
+        (FLAT, {"z": -3.0, "probability": 0.6}, StrategyState(1), ENTER, "entry: z beyond the entry level"),
+        (FLAT, {"z": 1.99}, FLAT, HOLD, "no entry: z within the entry level"),
+        (FLAT, {"z": -1.99}, FLAT, HOLD, "no entry: z within the entry level"),
+        (FLAT, {"z": 4.0}, FLAT, HOLD, "no entry: z beyond the stop level"),
+        (FLAT, {"z": -math.inf}, FLAT, HOLD, "no entry: z beyond the stop level"),
+        (FLAT, {"z": NAN}, FLAT, HOLD, "no entry: z or hedge ratio is not known"),
+        (FLAT, {"z": 3.0, "hedge_ratio": NAN}, FLAT, HOLD, "no entry: z or hedge ratio is not known"),
+        (FLAT, {"z": 3.0, "hedge_ratio": 0.19}, FLAT, HOLD, "no entry: hedge ratio outside its band"),
+        (FLAT, {"z": 3.0, "hedge_ratio": 5.01}, FLAT, HOLD, "no entry: hedge ratio outside its band"),
+        (FLAT, {"z": 3.0, "hedge_ratio": -1.0}, FLAT, HOLD, "no entry: hedge ratio outside its band"),
+        (FLAT, {"z": 3.0, "hedge_ratio": 0.2}, StrategyState(-1), ENTER, "entry: z beyond the entry level"),
+        (FLAT, {"z": 3.0, "probability": 0.59}, FLAT, HOLD, "no entry: probability below the threshold"),
+        (FLAT, {"z": 3.0, "probability": None}, FLAT, HOLD, "no entry: probability below the threshold"),
+        (FLAT, {"z": 3.0, "probability": NAN}, FLAT, HOLD, "no entry: probability below the threshold"),
+        (FLAT, {"z": 3.0, "entries_allowed": False}, FLAT, HOLD, "no entry: entries are not allowed now"),
+        (FLAT, {"z": 3.0, "closing": True}, FLAT, HOLD, "no entry: entries are not allowed now"),
+        (
+            StrategyState(cooldown=2), {"z": 3.0}, StrategyState(cooldown=1), HOLD,
+            "no entry: cooling down after a stop",
+        ),
+        (LONG, {"z": -2.0}, StrategyState(1, 3), HOLD, ""),
+        (LONG, {"z": -0.51}, StrategyState(1, 3), HOLD, ""),
+        (LONG, {"z": -3.99}, StrategyState(1, 3), HOLD, ""),
+        (LONG, {"z": NAN}, StrategyState(1, 3), HOLD, ""),
+        (LONG, {"z": -2.0, "hedge_ratio": NAN, "probability": NAN}, StrategyState(1, 3), HOLD, ""),
+        (LONG, {"z": -2.0, "entries_allowed": False}, StrategyState(1, 3), HOLD, ""),
+        (LONG, {"z": -0.5}, FLAT, EXIT, "reverted: z back at the exit level"),
+        (LONG, {"z": 7.0}, FLAT, EXIT, "reverted: z back at the exit level"),
+        (LONG, {"z": -4.0}, StrategyState(cooldown=3), EXIT, "stop: z beyond the stop level"),
+        (SHORT, {"z": 0.51}, StrategyState(-1, 3), HOLD, ""),
+        (SHORT, {"z": 0.5}, FLAT, EXIT, "reverted: z back at the exit level"),
+        (SHORT, {"z": -7.0}, FLAT, EXIT, "reverted: z back at the exit level"),
+        (SHORT, {"z": 4.0}, StrategyState(cooldown=3), EXIT, "stop: z beyond the stop level"),
+        (
+            StrategyState(-1, 18), {"z": 2.0}, StrategyState(-1, 19), HOLD, "",
+        ),
+        (
+            StrategyState(-1, 19), {"z": 2.0}, FLAT, EXIT, "time: held longer than the time stop",
+        ),
+        (
+            StrategyState(-1, 19), {"z": NAN}, FLAT, EXIT, "time: held longer than the time stop",
+        ),
+        (
+            StrategyState(-1, 10**9), {"z": 2.0, "half_life_bars": None}, StrategyState(-1, 10**9 + 1), HOLD, "",
+        ),
+        (SHORT, {"z": 2.0, "closing": True}, FLAT, EXIT, "closing: pair leaves the roster or its window ends"),
+        (SHORT, {"z": NAN, "closing": True}, FLAT, EXIT, "closing: pair leaves the roster or its window ends"),
+    ],
+)  # fmt: skip
+def test_decision(state, known, after, action, reason):
+    assert on(state, **known) == (after, action, reason)
+
+
+@pytest.mark.parametrize(
+    ("stronger", "weaker"),
+    [
+        ({"closing": True}, {"half_life_bars": 0.1}),
+        ({"half_life_bars": 0.1}, {"z": 0.0}),
+        ({"half_life_bars": 0.1}, {"z": 9.0}),
+    ],
+)
+def test_of_two_reasons_to_leave_the_first_of_closing_time_and_z_is_told(stronger, weaker):
+    alone = on(SHORT, z=2.0) if "z" in stronger else on(SHORT, **({"z": 2.0} | stronger))
+    assert on(SHORT, **({"z": 2.0} | weaker | stronger))[2] == alone[2]
+
+
+def test_a_model_that_is_not_asked_for_needs_no_probability():
+    assert on(FLAT, z=3.0, probability=None, needs_probability=False)[1] == ENTER
+
+
+def test_every_reason_can_be_given():
+    given_reasons = {
+        on(FLAT, z=2.5)[2], on(LONG, z=0.0)[2], on(LONG, z=-5.0)[2], on(LONG, z=-2.0, half_life_bars=0.5)[2],
+        on(LONG, z=-2.0, closing=True)[2], on(LONG, z=-2.0)[2], on(FLAT, z=NAN)[2], on(FLAT, z=1.0)[2],
+        on(FLAT, z=3.0, probability=0.1)[2], on(StrategyState(cooldown=1), z=3.0)[2],
+        on(FLAT, z=3.0, closing=True)[2], on(FLAT, z=3.0, hedge_ratio=9.0)[2], on(FLAT, z=5.0)[2],
+    }  # fmt: skip
+    assert given_reasons == set(REASONS)
+
+
+def test_a_stop_keeps_the_pair_out_for_as_many_bars_as_it_cools_down():
+    state, action, _ = on(SHORT, z=4.5)
+    assert action == EXIT
+    actions = []
+    for _ in range(5):
+        state, action, _ = on(state, z=3.0)
+        actions.append(action)
+    assert actions == [HOLD, HOLD, HOLD, ENTER, HOLD]
+
+
+def test_time_stop_is_a_multiple_of_the_half_life_rounded_up():
+    assert max_holding_bars(RULE, 10.0) == 20
+    assert max_holding_bars(RULE, 10.1) == 21
+    assert max_holding_bars(RULE, 0.0) == 1
+    assert max_holding_bars(RULE, None) == NEVER
+    assert max_holding_bars(RULE, math.inf) == NEVER
+    assert max_holding_bars(RULE, NAN) == NEVER
+
+
+numbers = st.one_of(st.just(NAN), st.floats(-6, 6))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    side=st.sampled_from([-1, 0, 1]),
+    held=st.integers(0, 30),
+    cooldown=st.integers(0, 3),
+    z=numbers,
+    hedge_ratio=numbers,
+    probability=st.one_of(st.none(), st.just(NAN), st.floats(0, 1)),
+    half_life=st.one_of(st.none(), st.floats(0, 20)),
+    flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+)
+def test_the_live_step_is_the_backtests_decision(side, held, cooldown, z, hedge_ratio, probability, half_life, flags):
+    needs, allowed, closing = flags
+    state = StrategyState(side, held, cooldown)
+    after, action, reason = step(
+        state, RULE, z=z, hedge_ratio=hedge_ratio, probability=probability, half_life_bars=half_life,
+        needs_probability=needs, entries_allowed=allowed, closing=closing,
+    )  # fmt: skip
+    expected = decide(
+        side, held, cooldown, z, hedge_ratio, np.nan if probability is None else probability, needs, allowed, closing,
+        2.0, 0.5, 4.0, 0.6, 0.2, 5.0, max_holding_bars(RULE, half_life), 3,
+    )  # fmt: skip
+    assert (after.side, after.bars_held, after.cooldown, action) == expected[:4]
+    assert reason == REASONS[expected[4]]
+    assert (action == ENTER) == (side == 0 and after.side != 0)
+    assert (action == EXIT) == (side != 0 and after.side == 0)
+    assert expected == decide.py_func(
+        side, held, cooldown, z, hedge_ratio, np.nan if probability is None else probability, needs, allowed, closing,
+        2.0, 0.5, 4.0, 0.6, 0.2, 5.0, max_holding_bars(RULE, half_life), 3,
+    )  # fmt: skip

@@ -1,0 +1,162 @@
+"""The whole job on the small simulated market, in real sessions."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+from conftest import Project
+from mntrading import runs
+from mntrading.core.errors import ArtifactError, LockedError
+
+pytestmark = pytest.mark.xdist_group("e2e")
+
+REPORTS = re.compile(r"_report\.(md|html)$")
+RUN_LINES = re.compile(rb"[^\n]*\b(run|run id|started|20\d\d-\d\d-\d\dT\d\d\.\d\d)\b[^\n]*", re.IGNORECASE)
+
+
+def test_the_default_pipeline_makes_research_and_no_production_file(fresh: Project) -> None:
+    record = fresh.run("__default__")
+    assert record.status == "finished"
+    made = set(fresh.files())
+    assert {"pairs/roster.json", "models/registry.json", "backtest_results/_summary.json"} <= made
+    assert {"backtest_results/_research_report.md", "backtest_results/_research_report.html"} <= made
+    assert not [name for name in made if name.startswith(("signals", "portfolio", "models/production"))]
+
+
+def test_the_full_cycle_ends_with_signals_orders_and_report(finished: Path) -> None:
+    orders = json.loads((finished / "portfolio/latest_orders.json").read_text())
+    (signals,) = (finished / "signals").glob("*.jsonl")
+    pairs = json.loads((finished / "models/production_map.json").read_text())["pairs"]
+    assert len(signals.read_text().splitlines()) == len(pairs)
+    assert orders["bar_close"] == "2025-02-24T00:00:00Z"
+    assert (finished / "portfolio/_latest_report.md").stat().st_size > 1000
+    assert (finished / "portfolio/_latest_report.html").stat().st_size > 10_000
+
+
+def test_bars_are_one_parquet_data_set_at_the_path_of_their_timeframe(finished: Path) -> None:
+    for timeframe in ("1h", "5m"):
+        frame = pd.read_parquet(finished / f"raw/ohlcv_{timeframe}.parquet")
+        assert {"timestamp", "symbol", "open", "high", "low", "close", "volume"} == set(frame.columns)
+        assert not frame.duplicated(["symbol", "timestamp"]).any()
+
+
+def test_5m_bars_are_fetched_for_the_roster_alone(finished: Path) -> None:
+    roster = json.loads((finished / "pairs/roster.json").read_text())
+    stored = pd.read_parquet(finished / "raw/ohlcv_5m.parquet", columns=["symbol"])
+    assert sorted(stored["symbol"].unique()) == roster["symbols"]
+
+
+def test_a_second_run_of_the_same_inputs_gives_the_same_bytes(project: Project) -> None:
+    before = project.files()
+    reports = {name: RUN_LINES.sub(b"", (project.root / name).read_bytes()) for name in before if REPORTS.search(name)}
+    project.run("full_cycle")
+    after = project.files()
+    assert set(after) == set(before)
+    assert [name for name in before if after[name] != before[name] and not REPORTS.search(name)] == []
+    for name, text in reports.items():
+        assert RUN_LINES.sub(b"", (project.root / name).read_bytes()) == text, name
+
+
+def test_a_full_cycle_and_its_stages_one_by_one_give_the_same_bytes(project: Project, fresh: Project) -> None:
+    stages = ("ingestion", "screening", "feature_engineering", "modelling", "backtesting", "deployment", "reporting")
+    for stage in stages:
+        fresh.run(stage)
+    mine, theirs = fresh.files(), project.files()
+    assert set(mine) == set(theirs)
+    assert [name for name in mine if mine[name] != theirs[name] and not REPORTS.search(name)] == []
+
+
+def test_the_short_cycle_follows_the_market_and_repeats_itself(project: Project) -> None:
+    later = {"market": {"simulator": {"end": "2025-02-24T01:00:00Z"}}}
+    before = project.files()
+    project.run("short_cycle", later)
+    once = project.files()
+    assert "signals/20250224T010000Z.jsonl" in once
+    assert "portfolio/history/20250224T010000Z.json" in once
+    assert once["models/production_map.json"] == before["models/production_map.json"]
+    project.run("short_cycle", later)
+    assert {n: h for n, h in project.files().items() if not REPORTS.search(n)} == {
+        n: h for n, h in once.items() if not REPORTS.search(n)
+    }
+
+
+def test_the_short_cycle_without_a_production_map_says_what_to_run(fresh: Project) -> None:
+    with pytest.raises(ArtifactError, match=r"production_map\.json[\s\S]*full_cycle"):
+        fresh.run("short_cycle")
+
+
+def test_a_second_run_on_the_same_storage_is_refused_by_the_first_ones_id(project: Project) -> None:
+    holder = project.json("runs/current.json")["run_id"]
+    before = project.files()
+    with FileLock(project.root / ".lock"), pytest.raises(LockedError, match=re.escape(holder)):
+        project.run("ingestion")
+    assert project.files() == before
+
+
+def test_every_run_leaves_its_record(project: Project) -> None:
+    record = project.run("ingestion")
+    document = project.json(f"runs/history/{record.run_id}.json")
+    assert document["status"] == "finished"
+    assert document["pipelines"] == ["ingestion"]
+    assert document["mlflow_run_id"]
+    assert document["packages"]["kedro"]
+
+
+def test_parameters_revision_and_hashes_are_tracked(project: Project, tracking: str) -> None:
+    import mlflow
+
+    record = project.run("screening", {"screening": {"level": 0.04}})
+    mlflow.set_tracking_uri(tracking)
+    tracked = mlflow.get_run(record.mlflow_run_id)
+    assert tracked.data.params["screening.level"] == "0.04"
+    assert tracked.data.params["schedule.formation_days"] == "30"
+    assert tracked.data.tags["revision"] == record.revision
+    assert len(tracked.data.tags["sha256.roster"]) == 64
+
+
+def test_metrics_and_artefacts_of_the_backtest_are_tracked(project: Project, tracking: str) -> None:
+    import mlflow
+
+    record = project.run("backtesting")
+    mlflow.set_tracking_uri(tracking)
+    tracked = mlflow.get_run(record.mlflow_run_id)
+    assert "roster.n_fills" in tracked.data.metrics
+    assert "fold.fold_00.roster_return" in tracked.data.metrics
+    client = mlflow.MlflowClient(tracking)
+    assert "_summary.json" in {artefact.path for artefact in client.list_artifacts(record.mlflow_run_id)}
+
+
+@pytest.mark.parametrize("option", [("--pipelines", "ingestion"), ("--pipeline", "ingestion"), ("--tags", "ingest")])
+def test_the_command_line_runs_pipelines_and_tags(project: Project, option: tuple[str, str]) -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "kedro"), "run", "--env", "test", *option], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "simulator:demo:0: 12 symbols" in done.stderr
+
+
+def test_the_package_itself_is_a_command(project: Project) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mntrading", "--env", "test", "--pipelines", "ingestion"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_summary_names_what_was_made(project: Project) -> None:
+    done = subprocess.run([sys.executable, "-m", "mntrading.summary", "test"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(project.root / "portfolio/latest_orders.json") in done.stdout
+    assert re.search(r"\d+ folds, \d+ pairs .* champions, \d+ orders", done.stdout.splitlines()[-1])
+
+
+def test_records_of_runs_are_returned_to_whoever_started_them(project: Project) -> None:
+    record = runs.run("promote", env="test")
+    assert (record.status, record.pipelines, record.env) == ("finished", ("promote",), "test")

@@ -1,0 +1,178 @@
+"""The house's rules about wiring, held as tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kedro.config import OmegaConfigLoader
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+
+from mntrading import params as params_module
+from mntrading import settings
+from mntrading.params import BLOCKS
+from mntrading.pipeline_registry import register_pipelines
+
+PROJECT = Path(__file__).resolve().parents[2]
+STAGES = (
+    "ingestion",
+    "screening",
+    "feature_engineering",
+    "modelling",
+    "backtesting",
+    "deployment",
+    "reporting",
+)
+TAGS = (
+    "ingest",
+    "screen",
+    "features",
+    "dataset",
+    "train",
+    "backtest",
+    "select",
+    "promote",
+    "inference",
+    "aggregate",
+    "report",
+)
+PRODUCTION = {
+    "production_map",
+    "production_history",
+    "signals",
+    "position_state",
+    "latest_orders",
+    "order_history",
+    "latest_report",
+    "latest_report_html",
+}
+
+
+def load(env: str) -> OmegaConfigLoader:
+    arguments = settings.CONFIG_LOADER_ARGS | {"default_run_env": env}
+    return OmegaConfigLoader(str(PROJECT / "conf"), env=env, **arguments)
+
+
+@pytest.fixture(scope="module")
+def pipelines() -> dict[str, Pipeline]:
+    return register_pipelines()
+
+
+@pytest.fixture(scope="module")
+def entries() -> dict[str, Any]:
+    return {name: entry for name, entry in load("local")["catalog"].items() if not name.startswith("_")}
+
+
+@pytest.fixture(scope="module")
+def everything(pipelines: dict[str, Pipeline]) -> list[Any]:
+    return list({node.name: node for pipeline in pipelines.values() for node in pipeline.nodes}.values())
+
+
+def test_every_stage_and_cycle_is_registered(pipelines: dict[str, Pipeline]) -> None:
+    assert {*STAGES, "__default__", "full_cycle", "short_cycle", "promote"} <= set(pipelines)
+    assert all(pipeline.nodes for pipeline in pipelines.values())
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_every_step_has_a_tag_that_selects_nodes_of_the_full_cycle(pipelines: dict[str, Pipeline], tag: str) -> None:
+    assert pipelines["full_cycle"].only_nodes_with_tags(tag).nodes
+
+
+def test_the_default_pipeline_writes_no_production_file(pipelines: dict[str, Pipeline]) -> None:
+    assert not pipelines["__default__"].all_outputs() & PRODUCTION
+    assert pipelines["full_cycle"].all_outputs() >= PRODUCTION
+
+
+def test_the_production_map_is_written_by_promotion_alone(everything: list[Any]) -> None:
+    writers = {node.name for node in everything if "production_map" in node.outputs}
+    assert writers == {"promote"}
+
+
+def test_the_short_cycle_never_screens_trains_or_promotes(pipelines: dict[str, Pipeline]) -> None:
+    tags = {tag for node in pipelines["short_cycle"].nodes for tag in node.tags}
+    assert not tags & {"screen", "train", "backtest", "select", "promote"}
+
+
+def test_a_node_has_the_name_of_its_function(everything: list[Any]) -> None:
+    assert {node.name: node.func.__name__ for node in everything} == {node.name: node.name for node in everything}
+
+
+def test_a_node_has_outputs(everything: list[Any]) -> None:
+    assert not [node.name for node in everything if not node.outputs]
+
+
+def test_every_dataset_a_node_names_is_in_the_catalog(everything: list[Any], entries: dict[str, Any]) -> None:
+    named = {name for node in everything for name in (*node.inputs, *node.outputs) if not name.startswith("params:")}
+    assert named <= set(entries)
+
+
+def test_every_catalog_entry_is_used(everything: list[Any], entries: dict[str, Any]) -> None:
+    named = {name for node in everything for name in (*node.inputs, *node.outputs)}
+    assert set(entries) - named == {"run_history"}  # written by the hook that records every run
+
+
+def test_every_catalog_entry_has_a_layer_and_the_command_that_makes_it(entries: dict[str, Any]) -> None:
+    for name, entry in entries.items():
+        assert entry["metadata"]["kedro-viz"]["layer"], name
+        assert entry["made_by"].startswith("kedro run"), name
+
+
+def test_every_json_entry_has_a_schema(entries: dict[str, Any]) -> None:
+    assert not [name for name, entry in entries.items() if entry.get("format") == "json" and not entry.get("schema")]
+
+
+@pytest.mark.parametrize("env", ["local", "test", "live", "files", "minio"])
+def test_every_environment_gives_complete_parameters(env: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MNTRADING_BARS", raising=False)
+    given = load(env)["parameters"]
+    assert set(given) == set(BLOCKS)
+    for name, model in BLOCKS.items():
+        model.model_validate(given[name])
+
+
+@pytest.mark.parametrize("env", ["local", "test", "live", "files"])
+def test_every_environment_gives_a_catalog(env: str) -> None:
+    loader = load(env)
+    catalog = DataCatalog.from_config(loader["catalog"], {})
+    assert [catalog[name] for name in catalog]
+
+
+def test_local_environments_differ_in_their_storage_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MNTRADING_STORAGE_ROOT", raising=False)
+    roots = [load(env)["globals"]["storage"]["root"] for env in ("local", "test", "live", "files")]
+    assert len(set(roots)) == len(roots)
+
+
+def test_every_parameter_block_feeds_a_node(everything: list[Any]) -> None:
+    used = {name.removeprefix("params:").split(".")[0] for node in everything for name in node.inputs}
+    assert set(BLOCKS) <= used
+
+
+def test_no_parameter_has_a_hidden_default() -> None:
+    blocks = [
+        value
+        for value in vars(params_module).values()
+        if isinstance(value, type) and issubclass(value, params_module.Block)
+    ]
+    assert len(blocks) > 15
+    assert not [
+        f"{block.__name__}.{name}"
+        for block in blocks
+        for name, field in block.model_fields.items()
+        if not field.is_required()
+    ]
+
+
+def test_no_secret_stands_in_a_configuration_file() -> None:
+    for path in (PROJECT / "conf").rglob("*.yml"):
+        text = path.read_text().lower()
+        assert "secret_access_key:" not in text, path
+        assert "password:" not in text, path
+
+
+def test_the_project_folder_is_where_the_tests_expect_it() -> None:
+    assert (PROJECT / "pyproject.toml").is_file()
+    assert os.fspath(PROJECT).endswith(PROJECT.name)

@@ -1,0 +1,252 @@
+"""The report nodes in their pipeline, on small stored artefacts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+from kedro.runner import SequentialRunner
+
+from mntrading.core.bars import bars_from_rows
+from mntrading.core.roster import Roster, RosterPair
+from mntrading.core.schedule import Fold
+from mntrading.core.types import Pair
+from mntrading.datasets import BarsDataset, BarsUpdate, Commit, PartitionedArtifactDataset
+from mntrading.params import BLOCKS
+from mntrading.pipelines.common import digest
+from mntrading.pipelines.reporting import create_pipeline
+
+CONF = Path(__file__).parents[2] / "conf" / "base"
+DAY = pd.Timedelta(1, unit="D")
+START = pd.Timestamp("2024-01-01", tz="UTC")
+TRADED, OTHER = Pair("AAA/USDT", "BBB/USDT"), Pair("CCC/USDT", "DDD/USDT")
+FOLDS = (
+    Fold("fold_00", START, START + 10 * DAY, START + 14 * DAY),
+    Fold("live", START + 5 * DAY, START + 15 * DAY, None),
+)
+STAMP = "20240116T000000Z"
+OUTPUTS = ("research_report", "research_report_html", "latest_report", "latest_report_html")
+TOTAL = dict.fromkeys(
+    (
+        "total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_low", "sharpe_high",
+        "probabilistic_sharpe", "sortino", "max_drawdown", "n_days", "n_fills", "turnover", "costs", "mean_gross",
+    ),
+    0.25,
+)  # fmt: skip
+SCORE = {"roc_auc": None, "lift": None, "base_rate": None, "n_rows": 0.0}
+
+
+def stored(value):
+    """A document as it is loaded: times as text."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def blocks():
+    files = [yaml.safe_load(path.read_text()) for path in CONF.glob("parameters*.yml")]
+    return {name: BLOCKS[name].model_validate(block) for file in files for name, block in file.items()}
+
+
+def bars(path, timeframe, symbols):
+    dataset = BarsDataset(path=str(path / f"ohlcv_{timeframe}.parquet"), timeframe=timeframe)
+    rows = np.array([[START.value // 10**6 + i * 3_600_000, 1, 2, 1, 2, 9] for i in range(3)], dtype=float)
+    dataset.save(BarsUpdate("files:/bars", {symbol: bars_from_rows(rows, symbol) for symbol in symbols}))
+    return dataset
+
+
+def folder(path, parts, format="parquet"):
+    dataset = PartitionedArtifactDataset(path=str(path), format=format)
+    dataset.save(parts)
+    dataset.save(Commit(tuple(parts)))
+    return dataset
+
+
+def entries(path, pairs):
+    """Everything the nodes read, of a run whose folds all have the pairs."""
+    given = blocks()
+    hashes = {name: digest(block.model_dump(mode="json")) for name, block in given.items()}
+    row = [RosterPair(pair, 6.0, 0.001, 1.1) for pair in pairs]
+    roster = stored(
+        {
+            "as_of": "2024-01-16T00:00:00Z",
+            "parameters": {"screening": hashes["screening"]},
+            **Roster.build((fold, row) for fold in FOLDS).document(),
+        }
+    )
+    index = pd.date_range(
+        FOLDS[0].formation_end, FOLDS[0].trading_end, freq="5min", inclusive="left", unit="ms", name="timestamp"
+    )
+    wave = np.sin(np.arange(len(index)) / 30)
+    trade = {
+        "fold": "fold_00", "side": 1, "entry_decision": index[5], "exit_decision": index[50], "entry_z": -2.1,
+        "exit_z": -0.3, "net_pnl": 0.01, "reason": "reverted: z back at the exit level",
+    }  # fmt: skip
+    tests = pd.DataFrame(
+        {"dependent": ["AAA/USDT"], "independent": ["BBB/USDT"], "p_adjusted": [0.001 if pairs else 0.08]}
+    )
+    screen = {
+        "n_symbols": 4,
+        "n_tests": 6,
+        "universe_funnel": {"passed": 4},
+        "funnel": {"tested": 6, "not significant": 6 - len(pairs), "selected": len(pairs)},
+        "pairs": [{"pair_id": OTHER.id, "verdict": "rejected", "reason": "not significant", "p_adjusted": 0.08}],
+    }
+    registry = stored(
+        {
+            "inputs": {"roster": digest(roster)},
+            "champions": [{"pair_id": pair.id, "champion": True, "reasons": [], "figures": {}} for pair in pairs],
+            "rejected": [],
+        }
+    )
+    summary = {
+        "inputs": {"roster": digest(roster)},
+        "parameters": {name: hashes[name] for name in ("backtest", "statistics")},
+        "portfolio": {"champions": TOTAL, "roster": TOTAL},
+        "folds": [
+            {
+                "fold": "fold_00", "trading_start": str(FOLDS[0].formation_end),
+                "trading_end": str(FOLDS[0].trading_end), "n_pairs": len(pairs), "n_champions": 0, "n_trades": 1,
+                "champions_return": 0.0, "roster_return": 0.01,
+            }
+        ],
+        "pairs": [
+            {"pair_id": pair.id, "n_windows": 1, "n_trades": 1.0, "net_pnl": 0.01, "costs": 0.001} for pair in pairs
+        ],
+    }  # fmt: skip
+    orders = {
+        "bar_close": "2024-01-16T00:00:00Z", "equity": 1.0, "gross": 0.0, "net": 0.0, "kill_switch": "active",
+        "reason": "no pair enters", "refused": {}, "weights": {}, "orders": [],
+        "book": {"cash": 1.0, "holdings": []},
+    }  # fmt: skip
+    production = {
+        "id": "f" * 64, "expires": "2024-02-20T00:00:00Z", "pairs": [{"pair_id": pair.id} for pair in pairs],
+        "inputs": {"champion_registry": digest(registry)},
+        "strategy": given["backtest"].strategy.model_dump(mode="json"),
+    }  # fmt: skip
+    signal = {
+        "pair_id": TRADED.id, "action": "flat", "side": 0, "z": 0.1, "probability": None, "hedge_ratio": 1.0,
+        "staleness_bars": 0, "reason": "no entry: z within the entry level",
+    }  # fmt: skip
+    run = {
+        "run_id": "r1", "pipelines": ["reporting"], "env": "", "started_at": "2024-01-16T00:00:01Z",
+        "revision": "abc", "parameters": {}, "python": "3.11", "packages": {},
+    }  # fmt: skip
+    equity = pd.DataFrame({"champions": 100 + wave, "roster": 100 - wave}, index=index)
+    features = pd.DataFrame({"spread": wave / 100, "z": wave * 3}, index=index)
+    symbols = [symbol for pair in pairs for symbol in pair.symbols]
+    values = {
+        "markets": {"as_of": "2024-01-16T00:00:00Z", "source": "files:/bars"},
+        "roster": roster,
+        "equity_curves": equity if pairs else equity.iloc[:0][[]],
+        "backtest_summary": summary,
+        "model_scores": {"cross_validated": {}, "out_of_sample": {"fold_00": SCORE}, "total": SCORE},
+        "champion_registry": registry,
+        "run_record": run,
+        "production_map": production,
+        "position_state": {"as_of": "2024-01-16T00:00:00Z"},
+        "latest_orders": orders,
+    } | {f"params:{name}": given[name] for name in ("screening", "backtest", "statistics", "reporting")}
+    return {name: MemoryDataset(value) for name, value in values.items()} | {
+        "ohlcv_1h": bars(path, "1h", ("AAA/USDT", "BBB/USDT")),
+        "ohlcv_5m": bars(path, "5m", symbols),
+        "screened_pairs": folder(path / "screens", {f"screened_pairs_{f.stamp}": screen for f in FOLDS}, "json"),
+        "cointegration_tests": folder(path / "tests", {fold.stamp: tests for fold in FOLDS}),
+        "pair_features": folder(path / "features", {pair.id: features for pair in pairs}),
+        "trades": folder(path / "trades", {pair.id: pd.DataFrame([trade]) for pair in pairs}),
+        "signals": folder(path / "signals", {STAMP: [signal] if pairs else []}, "jsonl"),
+    }
+
+
+def run(found, pipeline: Pipeline | None = None):
+    catalog = DataCatalog(found | {name: MemoryDataset() for name in OUTPUTS})
+    SequentialRunner().run(pipeline or create_pipeline(), catalog)
+    return {name: catalog[name].load() for name in OUTPUTS if catalog[name].exists()}
+
+
+@pytest.fixture
+def found(tmp_path):
+    return entries(tmp_path, [TRADED, OTHER])
+
+
+@pytest.fixture
+def reports(found):
+    return run(found)
+
+
+def test_each_node_is_chosen_by_its_tag_alone():
+    pipeline = create_pipeline()
+    chosen = {tag: [node.name for node in pipeline.only_nodes_with_tags(tag).nodes] for tag in ("research", "report")}
+    assert chosen == {"research": ["render_research_report"], "report": ["render_report"]}
+
+
+def test_every_input_and_output_is_a_catalog_entry():
+    pipeline = create_pipeline()
+    known = {name for path in CONF.glob("catalog_*.yml") for name in yaml.safe_load(path.read_text())}
+    named = {name for name in pipeline.datasets() if not name.startswith("params:")}
+    assert named <= known
+    assert {name.removeprefix("params:") for name in pipeline.datasets() - named} <= set(BLOCKS)
+
+
+def test_every_output_says_something(reports):
+    assert set(reports) == set(OUTPUTS)
+    assert all(len(text) > 2000 for text in reports.values())
+    assert reports["latest_report"].startswith("# MNTrading report")
+    assert reports["latest_report_html"].startswith("<!doctype html>")
+
+
+def test_each_markdown_names_its_own_html_file(reports):
+    config = yaml.safe_load((CONF / "catalog_reporting.yml").read_text())
+    for name in ("research_report", "latest_report"):
+        assert f"`{Path(config[f'{name}_html']['filepath']).name}`" in reports[name]
+
+
+def test_a_second_run_gives_the_same_bytes(found, reports):
+    assert run(found) == reports
+
+
+def test_research_alone_needs_nothing_of_production(found):
+    for name in ("production_map", "signals", "position_state", "latest_orders"):
+        del found[name]
+    made = run(found, create_pipeline().only_nodes_with_tags("research"))
+    assert set(made) == {"research_report", "research_report_html"}
+
+
+def test_only_the_best_pair_is_read(found, tmp_path):
+    (tmp_path / "features" / f"{OTHER.id}.parquet").unlink()
+    (tmp_path / "trades" / f"{OTHER.id}.parquet").unlink()
+    assert "figure-pair" in run(found)["latest_report_html"]
+
+
+def test_a_run_without_any_pair_is_reported_in_words(tmp_path):
+    for text in run(entries(tmp_path, [])).values():
+        assert "0 of 6 pairs pass" in text
+        assert "No bars of 5m are stored" in text
+
+
+def test_results_of_the_present_parameters_and_roster_raise_no_doubt(reports):
+    assert "Run: kedro run" not in reports["research_report"]
+
+
+def test_changed_parameters_are_said(found):
+    given = found["params:backtest"].load()
+    found["params:backtest"] = MemoryDataset(given.model_copy(update={"fill_at": "close"}))
+    assert "parameters of backtest have changed" in run(found)["research_report"]
+
+
+def test_results_of_another_roster_are_said(found):
+    summary = found["backtest_summary"].load()
+    found["backtest_summary"] = MemoryDataset({**summary, "inputs": {"roster": "0" * 64}})
+    text = run(found)["research_report"]
+    assert "backtest_summary were made from an earlier roster" in text.replace("\\", "")
+
+
+def test_production_of_other_champions_is_said(found, reports):
+    assert "promoted from earlier champions" not in reports["latest_report"]
+    registry = found["champion_registry"].load()
+    found["champion_registry"] = MemoryDataset({**registry, "champions": [], "rejected": registry["champions"]})
+    assert "promoted from earlier champions" in run(found)["latest_report"]

@@ -1,0 +1,236 @@
+"""A small research run in memory: two trading windows, three pairs, one champion; and one without anything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from mntrading.core.roster import Roster, RosterPair
+from mntrading.core.schedule import Fold
+from mntrading.core.types import Pair
+from mntrading.params import BacktestParams, ReportingParams, ScreeningParams
+from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research
+
+BASE = Path(__file__).parents[2] / "conf" / "base"
+DAY = pd.Timedelta(1, unit="D")
+START = pd.Timestamp("2024-01-01", tz="UTC")
+GOOD, BAD, GONE = Pair("AAA/USDT", "BBB/USDT"), Pair("CCC/USDT", "DDD/USDT"), Pair("EEE/USDT", "FFF/USDT")
+FOLDS = (
+    Fold("fold_00", START, START + 10 * DAY, START + 14 * DAY),
+    Fold("fold_01", START + 4 * DAY, START + 14 * DAY, START + 18 * DAY),
+    Fold("live", START + 9 * DAY, START + 19 * DAY, None),
+)
+RUN = {
+    "run_id": "2024-01-20T00.00.00.000Z",
+    "pipelines": ["__default__"],
+    "env": "",
+    "started_at": "2024-01-20T00:00:00Z",
+    "revision": "abc1234",
+    "parameters": {"schedule": {"formation_days": 10}},
+    "python": "3.11.0",
+    "packages": {"kedro": "1.7.0"},
+}
+NO_SCORE = dict.fromkeys(("roc_auc", "lift", "base_rate", "pr_auc", "log_loss", "brier")) | {"n_rows": 0.0}
+STATISTICS = (
+    "total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_low", "sharpe_high",
+    "probabilistic_sharpe", "sortino", "max_drawdown",
+)  # fmt: skip
+
+
+def parameters(name, block):
+    return yaml.safe_load((BASE / f"parameters_{name}.yml").read_text())[block]
+
+
+def screen(fold, pairs=(), *, tested=6, nearest=()):
+    near = [
+        {"pair_id": pair.id, "verdict": "rejected", "reason": "not significant", "p_adjusted": p} for pair, p in nearest
+    ]
+    kept = [{"pair_id": pair.id, "verdict": "selected", "reason": "", "p_adjusted": 0.001} for pair in pairs]
+    return {
+        "fold": fold.name,
+        "n_symbols": 4,
+        "n_tests": tested,
+        "universe_funnel": {"too little volume": 2, "passed": 4},
+        "funnel": {"tested": tested, "not significant": tested - len(pairs), "selected": len(pairs)},
+        "pairs": kept + near,
+    }
+
+
+def totals(value, *, fills=8.0, days=8.0):
+    return dict.fromkeys(STATISTICS, value) | {
+        "n_days": days, "n_fills": fills, "turnover": 2.0, "costs": 0.01, "mean_gross": 0.2,
+    }  # fmt: skip
+
+
+def candidate(pair, *reasons):
+    figures = {
+        "n_windows": 2.0, "n_trades": 4.0, "net_pnl": 0.05, "costs": 0.01, "sharpe": 1.5,
+        "deflated_sharpe": 0.7, "max_drawdown": 0.02,
+    }  # fmt: skip
+    return {"pair_id": pair.id, "champion": not reasons, "reasons": list(reasons), "figures": figures}
+
+
+@pytest.fixture
+def research():
+    rows = {pair: RosterPair(pair, 6.0, 0.001, 1.1) for pair in (GOOD, BAD, GONE)}
+    roster = Roster.build(zip(FOLDS, ([rows[GOOD], rows[GONE]], [rows[GOOD]], [rows[GOOD], rows[BAD]]), strict=True))
+    index = pd.date_range(FOLDS[0].formation_end, FOLDS[1].trading_end, freq="5min", inclusive="left", unit="ms")
+    wave = np.sin(np.arange(len(index)) / 30)
+    equity = pd.DataFrame({"champions": 1000 + wave, "roster": 1000 - wave}, index=index)
+    at = index[[10, 40, 1500, 1600]]
+    trades = pd.DataFrame(
+        {
+            "fold": ["fold_00", "fold_01"],
+            "side": [1, -1],
+            "entry_decision": at[[0, 2]],
+            "exit_decision": at[[1, 3]],
+            "entry_z": [-2.1, 2.2],
+            "exit_z": [-0.4, 0.4],
+            "net_pnl": [0.01, -0.002],
+            "reason": ["reverted: z back at the exit level", "time: held longer than the time stop"],
+        }
+    )
+    tests = pd.DataFrame(
+        {
+            "dependent": [GOOD.dependent, BAD.dependent, GOOD.dependent],
+            "independent": [GOOD.independent, BAD.independent, BAD.dependent],
+            "p_adjusted": [1e-12, 0.001, 0.9],
+        }
+    )
+    traded = [
+        {"pair_id": pair.id, "n_windows": 1, "n_trades": 2.0, "net_pnl": pnl, "costs": 0.01}
+        for pair, pnl in ((GOOD, 0.05), (GONE, -0.01))
+    ]
+    folds = [
+        {
+            "fold": fold.name, "trading_start": f"{fold.formation_end:%Y-%m-%dT%H:%M:%SZ}",
+            "trading_end": f"{fold.trading_end:%Y-%m-%dT%H:%M:%SZ}", "n_pairs": 2, "n_champions": n,
+            "n_trades": 3, "champions_return": 0.01 * n, "roster_return": 0.02,
+        }
+        for n, fold in enumerate(FOLDS[:2])
+    ]  # fmt: skip
+    scored = NO_SCORE | {"roc_auc": 0.6, "lift": 1.2, "base_rate": 0.5, "log_loss": 0.6, "n_rows": 100.0}
+    fit = {"reason": "", "candidates": [scored | {"model": "base_rate"}, scored | {"model": "lightgbm"}]}
+    backtest = BacktestParams.model_validate(parameters("backtesting", "backtest"))
+    return Research(
+        as_of=START + 19 * DAY,
+        source="files:/bars",
+        bars=(BarRange("1h", "files:/bars", 6, 2736, 3, START, START + 19 * DAY - pd.Timedelta(1, unit="h")),),
+        roster=roster,
+        screens={
+            fold.name: screen(fold, [row.pair for row in entry.pairs], nearest=[(GONE, 0.07)])
+            for fold, entry in zip(FOLDS, roster.folds, strict=True)
+        },
+        tests=tests,
+        summary={"portfolio": {"champions": totals(0.1), "roster": totals(0.2)}, "folds": folds, "pairs": traded},
+        equity=equity,
+        best=PairRecord(GOOD.id, pd.DataFrame({"spread": wave / 100, "z": 3 * wave}, index=index), trades),
+        scores={
+            "cross_validated": {"fold_00/pooled": fit, "live/pooled": {"reason": "too few rows", "candidates": []}},
+            "out_of_sample": {"fold_00": scored, "fold_01": NO_SCORE},
+            "total": scored,
+        },
+        registry={"champions": [candidate(GOOD)], "rejected": [candidate(BAD, "Sharpe below 0.5")]},
+        run=RUN,
+        hashes={"roster": "0" * 64},
+        doubts=(),
+        screening=ScreeningParams.model_validate(parameters("screening", "screening")),
+        strategy=backtest.strategy,
+        costs=backtest.costs,
+        level=0.95,
+        reporting=ReportingParams.model_validate(parameters("reporting", "reporting")),
+    )
+
+
+@pytest.fixture
+def nothing(research):
+    """No pair passes in any fold, so nothing follows."""
+    roster = Roster.build((fold, ()) for fold in FOLDS)
+    return replace(
+        research,
+        roster=roster,
+        screens={fold.name: screen(fold, tested=435, nearest=[(GOOD, 0.08), (BAD, 0.3)]) for fold in FOLDS},
+        summary={
+            "portfolio": dict.fromkeys(("champions", "roster"), totals(None, fills=0.0, days=0.0)),
+            "folds": [line | {"n_pairs": 0, "n_champions": 0} for line in research.summary["folds"]],
+            "pairs": [],
+        },
+        equity=research.equity.iloc[:0][[]],
+        best=None,
+        scores={"cross_validated": {}, "out_of_sample": {"fold_00": NO_SCORE, "fold_01": NO_SCORE}, "total": NO_SCORE},
+        registry={"champions": [], "rejected": []},
+    )
+
+
+@pytest.fixture
+def no_window(nothing, research):
+    """One formation window of history and no trading window after it, with pairs on the roster."""
+    roster = Roster.build([(FOLDS[2], [RosterPair(GOOD, 6.0, 0.001, 1.1)])])
+    return replace(
+        nothing,
+        roster=roster,
+        screens={"live": screen(FOLDS[2], [GOOD])},
+        summary={**nothing.summary, "folds": []},
+        scores={**research.scores, "out_of_sample": {}, "total": NO_SCORE},
+        registry={
+            "champions": [],
+            "rejected": [{**candidate(GOOD, "no completed trading window on the roster yet"), "figures": {}}],
+        },
+    )
+
+
+@pytest.fixture
+def live(research):
+    signal = {
+        "pair_id": GOOD.id, "action": "enter", "side": -1, "z": 2.2, "probability": 0.7, "hedge_ratio": 1.1,
+        "staleness_bars": 0, "reason": "entry: z beyond the entry level",
+    }  # fmt: skip
+    orders = {
+        "bar_close": "2024-01-20T00:00:00Z",
+        "equity": 100_000.0,
+        "gross": 0.2,
+        "net": 0.0,
+        "kill_switch": "active",
+        "reason": "",
+        "refused": {},
+        "weights": {"AAA/USDT": -0.1},
+        "orders": [
+            {
+                "side": "sell", "symbol": "AAA/USDT", "quantity": 31917.300000000003, "reference_price": 0.320224,
+                "notional": 10_220.685, "reduce_only": False, "id": "0123456789abcdef",
+            }
+        ],
+        "book": {
+            "cash": 99_990.0,
+            "holdings": [
+                {
+                    "pair_id": GOOD.id, "side": -1, "dependent": GOOD.dependent, "units_dependent": -31917.3,
+                    "independent": GOOD.independent, "units_independent": 5.0,
+                }
+            ],
+        },
+    }  # fmt: skip
+    production = {
+        "id": "f" * 64,
+        "expires": "2024-02-20T00:00:00Z",
+        "pairs": [{"pair_id": GOOD.id}],
+        "strategy": research.strategy.model_dump(mode="json"),
+    }
+    return Live(production, True, (signal,), orders)
+
+
+@pytest.fixture
+def idle(live):
+    """Production without any pair."""
+    orders = {
+        **live.orders,
+        "orders": [],
+        "reason": "no pair is in production: the registry has no champion",
+        "book": {"cash": 100_000.0, "holdings": []},
+    }
+    return Live({**live.production_map, "pairs": []}, True, (), orders)
