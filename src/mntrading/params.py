@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -61,12 +61,17 @@ class ScheduleParams(Block):
 
 
 class SimulatorParams(Block):
-    """One of the built-in markets."""
+    """One of the built-in markets. The name ``null`` may arrive as nothing at all: YAML reads it so."""
 
     name: Literal["demo", "null", "ou", "break", "dirty"]
     seed: Annotated[int, Field(ge=0)]
     n_symbols: PositiveInt | None
     end: Moment
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _null_is_a_name(cls, name: object) -> object:
+        return "null" if name is None else name
 
 
 class FilesParams(Block):

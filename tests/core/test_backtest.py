@@ -207,9 +207,7 @@ def random_case(seed: int, n: int, missing: float) -> dict[str, Any]:
 )
 def test_kernel_equals_the_reference(seed, n, missing, use_model, fill_at, half_life, cooldown, entry, costs):
     case = random_case(seed, n, missing)
-    params = BacktestParams(
-        strategy=changed(RULE, cooldown_bars=cooldown, entry_z=entry), costs=costs, fill_at=fill_at
-    )
+    params = BacktestParams(strategy=changed(RULE, cooldown_bars=cooldown, entry_z=entry), costs=costs, fill_at=fill_at)
     chance = case["probability"] if use_model else None
     result = run_pair(case["a"], case["b"], case["features"], params, chance, half_life_bars=half_life)
     close = list(zip(case["close_a"].tolist(), case["close_b"].tolist(), strict=True))
@@ -537,9 +535,7 @@ def cuts_that_change_the_past(run: Run, legs: Legs, rows: range) -> list[int]:
     return [
         t
         for t in rows
-        if not same(
-            known_at(full, index[t]), known_at(run(*(until(bars, index[t]) for bars in legs), index), index[t])
-        )
+        if not same(known_at(full, index[t]), known_at(run(*(until(bars, index[t]) for bars in legs), index), index[t]))
     ]
 
 

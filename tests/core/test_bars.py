@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_bars import A, B, START, bars_of, grid
+from made_bars import START, A, B, bars_of, grid
 
 from mntrading.core.bars import (
     COLUMNS,
@@ -31,7 +31,9 @@ from mntrading.core.errors import BarDataError, ParameterError
 GOOD = [0.0, 10.0, 12.0, 9.0, 11.0, 5.0]
 
 
-@pytest.mark.parametrize(("timeframe", "expected"), [("1m", 60_000), ("5m", 300_000), ("4h", 14_400_000), ("1d", 86_400_000)])
+@pytest.mark.parametrize(
+    ("timeframe", "expected"), [("1m", 60_000), ("5m", 300_000), ("4h", 14_400_000), ("1d", 86_400_000)]
+)
 def test_timeframe_in_milliseconds(timeframe, expected):
     assert timeframe_ms(timeframe) == expected
 
@@ -95,7 +97,7 @@ def test_symbols_must_not_be_mixed_up():
     one, other = bars_of(A, [1.0, 2.0]), bars_of(B, [1.0, 2.0])
     check_bars(pd.concat([one, other]), "5m")
     mixed = pd.concat([one, other]).sort_values("timestamp")
-    with pytest.raises(BarDataError, match="AAA/USDT at .*: bars are not sorted by symbol"):
+    with pytest.raises(BarDataError, match=r"AAA/USDT at .*: bars are not sorted by symbol"):
         check_bars(mixed, "5m")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 import pytest
-from made_bars import A, B, START, bars_of, changed, same_bits, two_legs, until
+from made_bars import START, A, B, bars_of, changed, same_bits, two_legs, until
 
 from mntrading.core import simulation
 from mntrading.core.bars import BarDataError

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pandas as pd
 import pytest
 from made_bars import changed
@@ -29,10 +31,10 @@ def test_folds_of_half_a_year():
 
 def test_trading_windows_follow_each_other_without_overlap():
     folds = walk_forward(day("2025-01-01"), day("2025-06-18"), RULE)[:-1]
-    for before, after in zip(folds, folds[1:], strict=False):
+    for before, after in pairwise(folds):
         assert before.trading_end == after.formation_end
     apart = walk_forward(day("2025-01-01"), day("2025-06-18"), changed(RULE, step_days=20))[:-1]
-    for before, after in zip(apart, apart[1:], strict=False):
+    for before, after in pairwise(apart):
         assert after.formation_end - before.trading_end == pd.Timedelta(days=6)
 
 

@@ -23,10 +23,11 @@ def matrices() -> tuple[pd.DataFrame, pd.DataFrame]:
     close = pd.DataFrame(
         100 * np.exp(np.cumsum(rng.normal(0, 0.005, (N, 8)), axis=0)), index=grid(N, minutes=60), columns=symbols
     )
-    close.loc[close.index[0], "NEW/USDT"] = np.nan
-    close.loc[close.index[-1], "GONE/USDT"] = np.nan
+    close.loc[close.index[:24], "NEW/USDT"] = np.nan
+    close.loc[close.index[-24:], "GONE/USDT"] = np.nan
     close.loc[close.index[100:111], "GAPS/USDT"] = np.nan
-    close.loc[close.index[100:110], "GOOD/USDT"] = np.nan
+    close.loc[close.index[:5], "GOOD/USDT"] = np.nan  # a day's first hours missing is no late listing
+    close.loc[close.index[-4:], "GOOD/USDT"] = np.nan
     close["PEG/USDT"] = 1.0 + 1e-5 * rng.normal(size=N)
     volume = pd.DataFrame(50.0, index=close.index, columns=symbols)
     volume["PEG/USDT"] = 2_000.0

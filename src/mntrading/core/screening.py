@@ -149,7 +149,8 @@ def _gated(
     previous: Collection[frozenset[str]],
 ) -> pd.DataFrame:
     """Verdict and reason of every significant pair, best first, and of the nearest misses."""
-    hours = (log_close.index[1] - log_close.index[0]) / pd.Timedelta(1, unit="h")
+    # the smallest step: bars that some symbol lacks have been dropped
+    hours = log_close.index.to_series().diff().min() / pd.Timedelta(1, unit="h")
     returns = log_close.diff().iloc[1:]
     per_symbol: Counter[str] = Counter()
     rows: list[dict[Hashable, Any]] = []
@@ -183,6 +184,8 @@ def _diagnose(
     log_close: pd.DataFrame, returns: pd.DataFrame, test: Mapping[Hashable, Any], hours: float
 ) -> dict[str, float | int]:
     dependent, independent = test["dependent"], test["independent"]
+    if not np.isfinite(test["beta"]):
+        return dict.fromkeys(("half_life_hours", "hurst", "mean_crossings", "return_correlation"), float("nan"))
     residual = (log_close[dependent] - test["beta"] * log_close[independent] - test["alpha"]).to_numpy()
     return {
         "half_life_hours": mean_reversion.half_life(residual) * hours,

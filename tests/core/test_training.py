@@ -1,0 +1,230 @@
+"""Training inside one window: what gets a model, what out of fold means, and that it repeats itself."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_bars import changed, grid
+
+from mntrading.core import estimators
+from mntrading.core.errors import ParameterError
+from mntrading.core.training import SCORE_COLUMNS, check_gap, fit_group, formation_rows, predict, score
+from mntrading.params import LabelParams, ModellingParams
+
+FAST = ModellingParams(
+    models=("logistic_regression",), scope="pooled", n_splits=3, gap=12, max_train_size=None, min_events=100, seed=0
+)  # fmt: skip
+NAMES = ("x", "y")
+BAR = pd.Timedelta(minutes=5)
+
+
+def dataset(n: int, *, skill: float, seed: int = 0, horizon: int = 12) -> pd.DataFrame:
+    """Labelled rows whose label follows x with the strength ``skill``."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(2, n))
+    index = grid(n)
+    label = (skill * x + rng.normal(size=n) > 0.3).astype("int8")
+    end = index + BAR * rng.integers(1, horizon + 1, n)
+    return pd.DataFrame({"x": x, "y": y, "label": label, "label_end": end}, index=index)
+
+
+def pooled(n: int = 900, *, skill: float, seed: int = 0) -> pd.DataFrame:
+    both = {"A__B": dataset(n, skill=skill, seed=seed), "C__D": dataset(n, skill=skill, seed=seed + 1)}
+    return formation_rows(both, grid(1)[0], grid(n)[-1])
+
+
+# --- rows
+
+
+def test_rows_are_those_whose_whole_label_lies_in_the_window_by_time_then_pair():
+    both = {"C__D": dataset(200, skill=0.0, seed=1), "A__B": dataset(200, skill=0.0)}
+    start, end = grid(200)[50], grid(200)[150]
+    rows = formation_rows(both, start, end)
+    assert rows.index.min() == start
+    assert rows["label_end"].max() < end
+    assert rows.index.is_monotonic_increasing
+    expected = sum(((d.index >= start) & (d["label_end"] < end)).sum() for d in both.values())
+    assert len(rows) == expected
+    assert rows["pair_id"].tolist()[:4] == ["A__B", "C__D", "A__B", "C__D"]
+
+
+def test_no_datasets_are_no_rows_and_no_model():
+    rows = formation_rows({}, *grid(2))
+    assert rows.empty
+    fitted = fit_group(rows, NAMES, FAST)
+    assert fitted.model is None
+    assert fitted.reason == "0 labelled rows, 100 needed"
+
+
+def test_a_gap_below_the_horizon_is_refused():
+    labels = LabelParams(label_type="z_threshold", zscore_threshold=1.5, revert_z=0.5, horizon=12)
+    check_gap(FAST, labels)
+    with pytest.raises(ParameterError, match="gap is 11 bars, expected at least the label horizon of 12") as caught:
+        check_gap(changed(FAST, gap=11), labels)
+    assert caught.value.fix == "--params modelling.gap=12"
+
+
+def test_the_projects_own_gap_covers_its_horizon(params):
+    check_gap(params.modelling, params.feature_engineering.labels)
+
+
+# --- what gets a model
+
+
+def test_a_planted_signal_is_found():
+    rows = pooled(skill=1.5)
+    fitted = fit_group(rows, NAMES, FAST)
+    assert fitted.reason == ""
+    assert fitted.model.name == "logistic_regression"
+    scores = fitted.scores.set_index("model")
+    assert tuple(fitted.scores.columns) == SCORE_COLUMNS
+    assert scores.loc["logistic_regression", "roc_auc"] > 0.8
+    assert scores.loc["logistic_regression", "log_loss"] < 0.95 * scores.loc["base_rate", "log_loss"]
+    assert scores.loc["logistic_regression", "lift"] > 1.3
+    assert estimators.importances(fitted.model)[0] > 0.8
+
+
+def test_without_skill_out_of_fold_there_is_no_model():
+    fitted = fit_group(pooled(skill=0.0), NAMES, FAST)
+    assert fitted.model is None
+    assert fitted.reason == "no candidate beats the base rate out of fold"
+    scores = fitted.scores.set_index("model")
+    assert scores.loc["logistic_regression", "roc_auc"] == pytest.approx(0.5, abs=0.06)
+    assert len(fitted.out_of_fold) > 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (lambda rows: rows.head(99), "99 labelled rows, 100 needed"),
+        (lambda rows: rows.assign(x=np.nan), "0 rows with all features, 100 needed"),
+        (
+            lambda rows: rows.assign(x=rows["x"].where(rows.index < rows.index[80])),
+            "80 rows with all features, 100 needed",
+        ),
+        (lambda rows: rows.head(1500).assign(label=1), "all 1500 labels are 1"),
+        (lambda rows: rows.head(1500).assign(label=0), "all 1500 labels are 0"),
+        (
+            lambda rows: rows.assign(label_end=rows.index[-1]),
+            "no split leaves both classes to train on after purging",
+        ),
+    ],
+)  # fmt: skip
+def test_a_group_that_cannot_be_trained_says_why(rows, reason):
+    fitted = fit_group(rows(pooled(skill=1.5)), NAMES, FAST)
+    assert fitted.model is None
+    assert fitted.reason == reason
+    assert fitted.out_of_fold.empty
+    assert tuple(fitted.scores.columns) == SCORE_COLUMNS
+
+
+def test_events_at_too_few_times_are_no_model():
+    rows = pooled(skill=1.5)
+    same_time = rows.set_index(rows.index[np.arange(len(rows)) % 2 * 2])
+    fitted = fit_group(same_time, NAMES, FAST)
+    assert fitted.reason == "no split leaves both classes to train on after purging"
+
+
+# --- out of fold
+
+
+def test_out_of_fold_rows_are_each_test_row_once_with_its_label():
+    rows = pooled(skill=1.5)
+    out = fit_group(rows, NAMES, FAST).out_of_fold
+    assert list(out.columns) == ["pair_id", "timestamp", "label", "probability_logistic_regression"]
+    assert not out.duplicated(["pair_id", "timestamp"]).any()
+    labels = rows.set_index("pair_id", append=True)["label"]
+    assert out["label"].tolist() == labels.loc[list(zip(out["timestamp"], out["pair_id"], strict=True))].tolist()
+    # the first block is never tested, the rest all are
+    assert out["timestamp"].min() == rows.index.unique()[round(rows.index.nunique() / 4)]
+    assert out["timestamp"].max() == rows.index.max()
+
+
+def test_out_of_fold_probabilities_are_those_of_models_that_never_saw_the_row_or_a_label_near_it():
+    rows = pooled(skill=1.5)
+    out = fit_group(rows, NAMES, FAST).out_of_fold
+    X, y = rows[list(NAMES)].to_numpy(), rows["label"].to_numpy(dtype=np.int64)
+    expected = []
+    times = rows.index.unique()
+    edges = np.linspace(0, len(times), 5).round().astype(int)
+    for first, last in pairwise(edges[1:]):
+        block = times[first:last]
+        test = np.flatnonzero(rows.index.isin(block))
+        known = ((rows.index < block[0]) & (rows["label_end"] < block[0] - 12 * BAR)).to_numpy()
+        model = estimators.fit("logistic_regression", X[known], y[known], feature_names=NAMES, seed=0)
+        expected.append(model.predict(X[test]))
+    np.testing.assert_allclose(out["probability_logistic_regression"], np.concatenate(expected), rtol=1e-12)
+
+
+def test_a_feature_that_only_tells_the_time_earns_nothing_out_of_fold():
+    # labels come in runs: a model that trains on rows beside its test rows reads the run off the time
+    n = 6000
+    label = np.arange(n) // 750 % 2
+    frame = dataset(n, skill=0.0).assign(label=label, x=np.arange(n) // 50, label_end=grid(n) + 12 * BAR)
+    rows = formation_rows({"A__B": frame}, grid(1)[0], grid(n)[-1])
+    fitted = fit_group(rows, NAMES, changed(FAST, models=("random_forest",)))
+    assert fitted.model is None
+    X, y = rows[list(NAMES)].to_numpy(dtype=np.float64), rows["label"].to_numpy(dtype=np.int64)
+    beside = np.arange(len(y)) % 2 == 0
+    leaked = estimators.fit("random_forest", X[beside], y[beside], feature_names=NAMES, seed=0).predict(X[~beside])
+    assert score("leaked", y[~beside], leaked)["roc_auc"] > 0.75
+
+
+# --- repeatability and prediction
+
+
+@pytest.mark.parametrize("name", ["logistic_regression", "random_forest", "lightgbm"])
+def test_the_same_rows_and_seed_give_the_same_model(name):
+    rows = pooled(2500, skill=1.5)
+    params = changed(FAST, models=(name,), n_splits=2)
+    one, two = fit_group(rows, NAMES, params), fit_group(rows, NAMES, params)
+    pd.testing.assert_frame_equal(one.out_of_fold, two.out_of_fold, check_exact=True)
+    pd.testing.assert_frame_equal(one.scores, two.scores, check_exact=True)
+    pd.testing.assert_series_equal(predict(one.model, rows), predict(two.model, rows), check_exact=True)
+
+
+def test_the_best_candidate_by_out_of_fold_log_loss_is_refitted_on_every_row():
+    rows = pooled(500, skill=1.5)
+    fitted = fit_group(rows, NAMES, changed(FAST, models=("random_forest", "logistic_regression")))
+    loss = fitted.scores.set_index("model")["log_loss"]
+    assert fitted.model.name == loss.idxmin()
+    again = estimators.fit(
+        fitted.model.name, rows[list(NAMES)].to_numpy(), rows["label"].to_numpy(), feature_names=NAMES, seed=0
+    )
+    np.testing.assert_array_equal(predict(fitted.model, rows), again.predict(rows[list(NAMES)].to_numpy()))
+
+
+def test_rows_with_an_unknown_feature_have_no_probability():
+    rows = pooled(300, skill=1.5)
+    model = fit_group(rows, NAMES, FAST).model
+    features = rows[["y", "x"]].astype("float64")  # the columns' order does not matter
+    features.iloc[3, 0] = np.nan
+    features.iloc[5, 1] = np.inf
+    out = predict(model, features)
+    assert np.flatnonzero(out.isna()).tolist() == [3, 5]
+    assert out.dropna().between(0, 1).all()
+    assert out.name == "probability"
+    alone = predict(model, rows)
+    pd.testing.assert_series_equal(out.dropna(), alone[out.notna().to_numpy()], check_exact=True)
+    assert predict(model, features.iloc[:0]).empty
+    assert predict(model, features.iloc[[3]]).isna().all()
+
+
+# --- scores
+
+
+def test_scores_by_hand():
+    out = score("m", np.array([1, 0, 1, 0]), np.array([0.8, 0.2, 0.6, 0.4]))
+    assert out["log_loss"] == pytest.approx(-np.mean(np.log([0.8, 0.8, 0.6, 0.6])))
+    assert out["brier"] == pytest.approx(np.mean([0.04, 0.04, 0.16, 0.16]))
+    assert (out["roc_auc"], out["pr_auc"], out["base_rate"], out["lift"], out["n_rows"]) == (1, 1, 0.5, 2, 4)
+
+
+def test_ranking_is_not_defined_on_one_class():
+    out = score("m", np.array([1, 1]), np.array([0.8, 0.6]))
+    assert np.isnan([out["roc_auc"], out["pr_auc"], out["lift"]]).all()
+    assert out["log_loss"] == pytest.approx(-np.mean(np.log([0.8, 0.6])))
+    assert score("m", np.zeros(0, dtype=np.int64), np.zeros(0))["n_rows"] == 0.0
