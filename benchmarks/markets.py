@@ -60,9 +60,7 @@ def ou_line(seed: int, found: dict[str, Any]) -> dict[str, Any]:
     """The hedge ratio and half-life recovered, beside the truth."""
     truth = market("ou", seed=seed).truth.iloc[0]
     pairs = [pair for fold in found["roster"]["folds"] for pair in fold["pairs"]]
-    beta = [
-        pair["beta"] if pair["dependent"] == truth["dependent"] else 1 / pair["beta"] for pair in pairs
-    ]
+    beta = [pair["beta"] if pair["dependent"] == truth["dependent"] else 1 / pair["beta"] for pair in pairs]
     gross = sum(line["gross_pnl"] for line in found["summary"]["pairs"])
     return {
         "seed": seed,
@@ -80,9 +78,7 @@ def ou_line(seed: int, found: dict[str, Any]) -> dict[str, Any]:
 def show(title: str, lines: list[dict[str, Any]]) -> None:
     """A table on the terminal."""
     keys = list(lines[0])
-    cells = [
-        [f"{line[key]:.3f}" if isinstance(line[key], float) else str(line[key]) for key in keys] for line in lines
-    ]
+    cells = [[f"{line[key]:.3f}" if isinstance(line[key], float) else str(line[key]) for key in keys] for line in lines]
     widths = [max(len(row[i]) for row in [keys, *cells]) for i in range(len(keys))]
     sys.stdout.write(f"\n{title}\n")
     for row in [keys, *cells]:

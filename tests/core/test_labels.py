@@ -40,14 +40,14 @@ def rows(frame: pd.DataFrame, params: LabelParams) -> list[tuple[int, int, int]]
 @pytest.mark.parametrize(
     ("z", "expected"),
     [
-        pytest.param([2.5, 1.0, 0.5, 0.0], [(0, 1, 2)], id="touches the level after two bars"),
+        pytest.param([2.5, 1.0, 0.5, 0.0], [(0, 1, 3)], id="touches the level after two bars"),
         pytest.param([2.5, 1.0, 0.6, 0.5], [(0, 1, 3)], id="touches on the horizon's last bar"),
         pytest.param([2.5, 1.9, 1.0, 0.6], [(0, 0, 3)], id="does not touch"),
         pytest.param([2.5, 1.9, 1.0, 0.6, 0.1], [(0, 0, 3)], id="touches one bar too late"),
-        pytest.param([2.5, -1.0, 1.0, 1.0], [(0, 1, 1)], id="crosses its mean"),
-        pytest.param([-2.5, -1.0, -0.5, -2.0], [(0, 1, 2)], id="short side touches"),
+        pytest.param([2.5, -1.0, 1.0, 1.0], [(0, 1, 3)], id="crosses its mean"),
+        pytest.param([-2.5, -1.0, -0.5, -2.0], [(0, 1, 3)], id="short side touches"),
         pytest.param([-2.5, -1.0, -0.6, -0.6], [(0, 0, 3)], id="short side does not touch"),
-        pytest.param([-2.5, 3.0, 1.0, 1.0], [(0, 1, 1)], id="short side crosses"),
+        pytest.param([-2.5, 3.0, 1.0, 1.0], [(0, 1, 3)], id="short side crosses"),
         pytest.param([2.0, 1.0, 1.0, 1.0], [(0, 0, 3)], id="on the threshold is an event"),
         pytest.param([1.99, 0.0, 0.0, 0.0], [], id="within the threshold is none"),
         pytest.param([2.5, 0.0, 0.0], [], id="horizon not complete, though it touched"),
@@ -57,7 +57,7 @@ def rows(frame: pd.DataFrame, params: LabelParams) -> list[tuple[int, int, int]]
         pytest.param([2.5, 1.0, 1.0, 1.0, NAN], [(0, 0, 3)], id="bar missing after the horizon"),
         pytest.param([NAN, 2.5, 2.2, 1.0, 0.4], [(1, 1, 4)], id="second event of a run has no whole horizon"),
         pytest.param(
-            [3.0, 2.2, 1.0, 0.4, 0.0], [(0, 1, 3), (1, 1, 3)], id="events of a run end at the same touch"
+            [3.0, 2.2, 1.0, 0.4, 0.0], [(0, 1, 3), (1, 1, 4)], id="every event of a run ends with its own horizon"
         ),
         pytest.param([], [], id="no rows"),
     ],
@@ -125,8 +125,8 @@ def test_labels_are_those_of_looking_forward_bar_by_bar(seed, horizon, threshold
         ahead = z[t : t + horizon + 1]
         if any(np.isnan(value) for value in ahead) or abs(z[t]) < threshold:
             continue
-        back = [k for k in range(1, horizon + 1) if ahead[k] * np.sign(z[t]) <= revert]
-        expected.append((t, 1, t + back[0]) if back else (t, 0, t + horizon))
+        back = any(ahead[k] * np.sign(z[t]) <= revert for k in range(1, horizon + 1))
+        expected.append((t, int(back), t + horizon))
     assert rows(frame, params) == expected
 
 

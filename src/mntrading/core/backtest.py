@@ -21,7 +21,7 @@ from mntrading.params import BacktestParams
 
 TRADE_COLUMNS = (
     "entry_decision", "entry_fill", "exit_decision", "exit_fill", "side", "entry_z", "exit_z", "probability",
-    "units_a", "units_b", "entry_price_a", "entry_price_b", "exit_price_a", "exit_price_b",
+    "hedge_ratio", "units_a", "units_b", "entry_price_a", "entry_price_b", "exit_price_a", "exit_price_b",
     "gross_pnl", "costs", "net_pnl", "bars_held", "reason", "across_gap",
 )  # fmt: skip
 
@@ -61,12 +61,13 @@ def _simulate(
     """Bars in, per-bar books, trades and trade rows out.
 
     Book columns: equity, cash, units a, units b, side, fees, slippage, borrow, turnover.
-    Trade columns: gross P&L, costs, units a, units b, four fill prices, z and probability at entry, z at exit.
+    Trade columns: gross P&L, costs, units a, units b, four fill prices, z and probability at entry, z at exit,
+    hedge ratio at entry.
     Trade rows: entry decision, entry fill, exit decision, exit fill, side, reason, bars held, across a gap.
     """
     n = z.shape[0]
     book = np.zeros((n, 9))
-    value = np.zeros((n // 2 + 1, 11))
+    value = np.zeros((n // 2 + 1, 12))
     where = np.zeros((n // 2 + 1, 8), dtype=np.int64)
     trades = 0
     cash = 1.0
@@ -151,7 +152,7 @@ def _simulate(
                 next_a = side * gross_a / close_a[t]
                 next_b = -side * gross_a * hedge[t] / close_b[t]
                 where[trades, 0], where[trades, 4], where[trades, 7] = t, side, 0
-                value[trades, 8], value[trades, 9] = z[t], probability[t]
+                value[trades, 8], value[trades, 9], value[trades, 11] = z[t], probability[t], hedge[t]
             elif action == 2:
                 pending = 2
                 where[trades, 2], where[trades, 5] = t, reason
@@ -248,6 +249,7 @@ def _trades(value: FloatArray, where: IntArray, index: pd.Index) -> pd.DataFrame
         "entry_decision": index[where[:, 0]], "entry_fill": index[where[:, 1]],
         "exit_decision": index[where[:, 2]], "exit_fill": index[where[:, 3]],
         "side": where[:, 4], "entry_z": value[:, 8], "exit_z": value[:, 10], "probability": value[:, 9],
+        "hedge_ratio": value[:, 11],
         "units_a": value[:, 2], "units_b": value[:, 3],
         "entry_price_a": value[:, 4], "entry_price_b": value[:, 5],
         "exit_price_a": value[:, 6], "exit_price_b": value[:, 7],

@@ -44,7 +44,7 @@ class FittedModel:
 # Neighbouring rows share most of their history, so tens of thousands of them carry what a few hundred independent
 # ones would: every model is held far below what the row count alone would allow.
 _LIGHTGBM = {
-    "objective": "binary", "learning_rate": 0.02, "num_leaves": 6, "min_data_in_leaf": 500,
+    "objective": "binary", "learning_rate": 0.02, "num_leaves": 6,
     "feature_fraction": 0.5, "bagging_fraction": 0.3, "bagging_freq": 1, "lambda_l2": 100.0,
     "deterministic": True, "force_row_wise": True, "num_threads": 1, "verbosity": -1,
 }  # fmt: skip
@@ -65,7 +65,8 @@ def fit(name: ModelName, X: FloatArray, y: IntArray, *, feature_names: tuple[str
         import lightgbm
 
         data = lightgbm.Dataset(X, label=y, feature_name=list(feature_names))
-        booster = lightgbm.train(_LIGHTGBM | {"seed": seed}, data, num_boost_round=_LIGHTGBM_ROUNDS)
+        sized = {"seed": seed, "min_data_in_leaf": min(500, max(20, len(y) // 20))}
+        booster = lightgbm.train(_LIGHTGBM | sized, data, num_boost_round=_LIGHTGBM_ROUNDS)
         return FittedModel(name, "lightgbm", booster, feature_names)
     estimator = _sklearn(name, seed)
     estimator.fit(X, y)

@@ -66,15 +66,16 @@ def label(features: pd.DataFrame, bars_a: pd.DataFrame, bars_b: pd.DataFrame, pa
     with np.errstate(invalid="ignore"):
         events = whole & (np.abs(z) >= params.zscore_threshold)
     rows = np.flatnonzero(events)
+    # every label ends with its horizon: were a quick reversion known sooner, a cut in time would keep the 1s of its
+    # last stretch and drop the 0s
+    end = rows + horizon
     if params.label_type == "z_threshold":
         touch = _first_touch(z, events, params.revert_z, horizon)[rows]
         value = touch > 0
-        end = rows + np.where(value, touch, horizon)
-        size = np.abs(z[rows]) - np.abs(z[end])
+        size = np.abs(z[rows]) - np.abs(z[rows + np.where(value, touch, horizon)])
     else:
         spread = features["spread"].to_numpy(dtype=np.float64)
         deviation = features["spread_std"].to_numpy(dtype=np.float64)
-        end = rows + horizon
         size = -np.sign(z[rows]) * (spread[end] - spread[rows]) / deviation[rows]
         value = size > 0
     return pd.DataFrame(

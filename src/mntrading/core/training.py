@@ -40,6 +40,8 @@ class GroupFit:
     reason: str
 
 
+BASE_RATE = "base_rate"
+
 SCORE_COLUMNS = ("model", "log_loss", "brier", "roc_auc", "pr_auc", "base_rate", "lift", "n_rows")
 
 
@@ -71,8 +73,9 @@ def formation_rows(datasets: Mapping[str, pd.DataFrame], start: pd.Timestamp, en
 def fit_group(rows: pd.DataFrame, feature_names: tuple[str, ...], params: ModellingParams) -> GroupFit:
     """Cross-validate every candidate model, choose the one of least out-of-fold log loss, refit it on all rows.
 
-    A group with too few events, or with one class only, gets no model and a reason. A candidate must beat the
-    base rate's log loss to be chosen: without any skill out of fold there is no model either.
+    A group with too few events, or with one class only, gets no model and a reason. To be chosen a candidate must
+    beat the base rate's log loss over all out-of-fold rows and in most splits, and rank better than chance: without
+    skill there is no model either.
 
     Look-ahead: uses ``rows`` only, which the caller has cut at the formation end; training rows of each split are
     purged by label end.
@@ -107,24 +110,41 @@ def fit_group(rows: pd.DataFrame, feature_names: tuple[str, ...], params: Modell
     out_of_fold = pd.DataFrame(
         {"pair_id": rows["pair_id"].to_numpy()[tested], "timestamp": rows.index[tested], "label": y[tested]}
     )
-    base = np.concatenate([np.full(len(test), y[train].mean()) for train, test in splits])
-    scores = [score("base_rate", y[tested], base)]
+    given: dict[str, list[FloatArray]] = {BASE_RATE: [np.full(len(test), y[train].mean()) for train, test in splits]}
     for name in params.models:
-        probability = np.concatenate(
-            [
-                estimators.fit(name, X[train], y[train], feature_names=feature_names, seed=params.seed).predict(X[test])
-                for train, test in splits
-            ]
-        )
-        out_of_fold[f"probability_{name}"] = probability
-        scores.append(score(name, y[tested], probability))
+        given[name] = [
+            estimators.fit(name, X[train], y[train], feature_names=feature_names, seed=params.seed).predict(X[test])
+            for train, test in splits
+        ]
+        out_of_fold[f"probability_{name}"] = np.concatenate(given[name])
+    scores = [score(name, y[tested], np.concatenate(parts)) for name, parts in given.items()]
     table = pd.DataFrame(scores, columns=list(SCORE_COLUMNS))
     loss = dict(zip(table["model"], table["log_loss"], strict=True))
-    best = min(params.models, key=loss.__getitem__)
-    if loss[best] >= loss["base_rate"]:
+    area = dict(zip(table["model"], table["roc_auc"], strict=True))
+    skilled = [
+        name
+        for name in params.models
+        if loss[name] < loss[BASE_RATE]
+        and area[name] > 0.5
+        and _splits_won(given[name], given[BASE_RATE], y, splits) > len(splits) / 2
+    ]
+    if not skilled:
         return GroupFit(None, out_of_fold, table, "no candidate beats the base rate out of fold")
+    best = min(skilled, key=loss.__getitem__)
     model = estimators.fit(best, X, y, feature_names=feature_names, seed=params.seed)
     return GroupFit(model, out_of_fold, table, "")
+
+
+def _splits_won(
+    given: list[FloatArray], base: list[FloatArray], y: IntArray, splits: list[tuple[IntArray, IntArray]]
+) -> int:
+    """Splits in which a candidate's log loss is below the base rate's."""
+    from sklearn.metrics import log_loss
+
+    return sum(
+        log_loss(y[test], mine, labels=[0, 1]) < log_loss(y[test], theirs, labels=[0, 1])
+        for (_, test), mine, theirs in zip(splits, given, base, strict=True)
+    )
 
 
 def _usable_splits(

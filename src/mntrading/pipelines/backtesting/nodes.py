@@ -207,10 +207,9 @@ def _signals(
         for pair in pairs:
             table = trades[pair.id]
             for row in table.loc[table["fold"] == fold].to_dict("records"):
-                hedge = -(row["units_b"] * row["entry_price_b"]) / (row["units_a"] * row["entry_price_a"])
                 confidence = row["probability"] if np.isfinite(row["probability"]) else abs(row["entry_z"])
-                enter = portfolio.Signal(pair, "enter", row["side"], hedge, confidence, "entry")
-                leave = portfolio.Signal(pair, "exit", 0, hedge, confidence, row["reason"])
+                enter = portfolio.Signal(pair, "enter", row["side"], row["hedge_ratio"], confidence, "entry")
+                leave = portfolio.Signal(pair, "exit", 0, row["hedge_ratio"], confidence, row["reason"])
                 out.setdefault(int(index.searchsorted(row["entry_fill"])) - 1, []).append(enter)
                 out.setdefault(int(index.searchsorted(row["exit_fill"])) - 1, []).append(leave)
     return out

@@ -113,7 +113,8 @@ def _fetch(
     fetched = failed = 0
     for symbol in progress(symbols, len(symbols), f"bars {timeframe}"):
         before = stored[symbol] if symbol in stored else bars.empty_bars()
-        frame, meta = _fetch_symbol(source, symbol, timeframe, before, since, until, ingestion.page_limit)
+        known_bad = stored.entry(symbol).get("rejected", {}) if symbol in stored else {}
+        frame, meta = _fetch_symbol(source, symbol, timeframe, before, known_bad, since, until, ingestion.page_limit)
         if frame.empty:
             failed += 1
             LOGGER.warning("%s has no %s bars in the range asked for", symbol, timeframe)
@@ -135,28 +136,33 @@ def _fetch_symbol(
     symbol: str,
     timeframe: str,
     before: pd.DataFrame,
+    known_bad: Mapping[str, str],
     since: int,
     until: int,
     page_limit: int,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Stored bars of a symbol completed at both ends, and what is to be said about them."""
+    """Stored bars of a symbol completed at both ends, and what is to be said about them.
+
+    ``known_bad`` is the ledger of rows refused so far, reason by open time; a row that has become valid leaves it.
+    """
     step = bars.timeframe_ms(timeframe)
     ranges = [(since, until)]
     if not before.empty:
         opens = bars.times_ms(before["timestamp"])
-        # the last stored bar is asked for again: an overlap shows a source that has changed its past
+        # the last stored bar is asked for again: a jump on the newest bar is judged by the bar after it
         ranges = [(since, int(opens[0])), (int(opens[-1]), until)]
-    frame, rejected = before, pd.DataFrame(columns=["timestamp", "reason"])
+    frame, rejected = before, dict(known_bad)
     for start, end in ranges:
         if end - start < step:
             continue
         rows = fetch_range(source, symbol, timeframe, since_ms=start, until_ms=end, page_limit=page_limit)
         good, bad = select_valid(rows, timeframe)
-        rejected = pd.concat([rejected, bad]) if len(bad) else rejected
+        rejected |= {f"{row['timestamp']:%Y-%m-%dT%H:%M:%S.%fZ}": row["reason"] for row in bad.to_dict("records")}
         if len(good):
             frame = bars.upsert(frame, bars.bars_from_rows(good, symbol))
+    stored = {f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}" for moment in frame["timestamp"]} if rejected else set()
     return frame, {
         "requested_since": bars.from_ms(since),
         "requested_until": bars.from_ms(until),
-        "rejected": {str(reason): int(n) for reason, n in rejected["reason"].value_counts().sort_index().items()},
+        "rejected": {moment: reason for moment, reason in sorted(rejected.items()) if moment not in stored},
     }
