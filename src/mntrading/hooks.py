@@ -72,13 +72,9 @@ class RunHooks:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Check the environment's name and the top-level parameter blocks."""
+        """Check the names of the top-level parameter blocks."""
         self._project = Path(context.project_path)
         self._root = str(context.config_loader["globals"]["storage"]["root"])
-        conf = self._project / "conf"
-        if context.env and not (conf / context.env).is_dir():
-            known = sorted(path.name for path in conf.iterdir() if path.is_dir() and path.name != "base")
-            raise ParameterError(f"there is no environment {context.env!r}", where="--env", fix=f"use one of {known}")
         unknown = sorted(set(context.params) - set(BLOCKS))
         if unknown:
             raise ParameterError(

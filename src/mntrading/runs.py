@@ -79,6 +79,16 @@ JOURNAL = Journal()
 class Session(KedroSession):
     """Kedro's session: tags alone choose among all steps, and errors that state their case get no traceback."""
 
+    @classmethod
+    def create(cls, *args: Any, **kwargs: Any) -> Self:
+        """Create a session, unless there is no configuration environment of its name."""
+        session = cast(Self, super().create(*args, **kwargs))
+        env, conf = session.store.get("env"), Path(session._conf_source)
+        if env and conf.is_dir() and not (conf / env).is_dir():
+            known = sorted(path.name for path in conf.iterdir() if path.is_dir() and path.name != "base")
+            raise ParameterError(f"there is no environment {env!r}", where="--env", fix=f"use one of {known}")
+        return session
+
     def __enter__(self) -> Self:
         return self
 
@@ -96,7 +106,7 @@ class Session(KedroSession):
 
 def open_session(project: Path, env: str | None = None, params: dict[str, Any] | None = None) -> Session:
     """A session of the project, which must have been bootstrapped."""
-    return cast(Session, Session.create(project, env=env, runtime_params=params))
+    return Session.create(project, env=env, runtime_params=params)
 
 
 def stated(run: Callable[P, R]) -> Callable[P, R]:
