@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,21 @@ def test_every_catalog_entry_has_a_layer_and_the_command_that_makes_it(entries: 
     for name, entry in entries.items():
         assert entry["metadata"]["kedro-viz"]["layer"], name
         assert entry["made_by"].startswith("kedro run"), name
+
+
+@pytest.mark.parametrize("name", ["__default__", "full_cycle"])
+def test_layers_follow_each_other_so_that_the_lineage_shows_them(
+    pipelines: dict[str, Pipeline], entries: dict[str, Any], name: str
+) -> None:
+    before: dict[str, set[str]] = {}
+    for node in pipelines[name].nodes:
+        layers = [
+            {entries[dataset]["metadata"]["kedro-viz"]["layer"] for dataset in datasets if dataset in entries}
+            for datasets in (node.inputs, node.outputs)
+        ]
+        for layer in layers[1]:
+            before.setdefault(layer, set()).update(layers[0] - {layer})
+    assert list(TopologicalSorter(before).static_order())[-1] == "reporting"
 
 
 def test_every_json_entry_has_a_schema(entries: dict[str, Any]) -> None:
