@@ -49,7 +49,7 @@ lint: .venv/.dev ## Style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	$(BIN)/lint-imports
 
 format: .venv/.dev ## Format the code
 	$(BIN)/ruff check --fix .
