@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from made_bars import A, B, bars_of, changed, grid, two_legs, until
 
 from mntrading.core.backtest import TRADE_COLUMNS, PairResult, run_pair
-from mntrading.core.errors import BarDataError
 from mntrading.core.features import build_features
 from mntrading.params import BacktestParams, CostParams, FeatureParams, StrategyParams
 
@@ -438,13 +437,9 @@ def test_prices_outside_the_window_are_not_used():
 # ------------------------------------------------------------------------------------ the signal
 
 
-def test_model_signals_without_a_probability_are_refused():
-    with pytest.raises(BarDataError, match="no probability"):
-        run_pair(
-            *legs_of(CLOSE_A, CLOSE_B),
-            frame_of(Z),
-            changed(PARAMS, strategy=changed(RULE, signals_from="model").model_dump()),
-        )
+def test_model_signals_without_a_model_give_no_entry():
+    strict = changed(PARAMS, strategy=changed(RULE, signals_from="model").model_dump())
+    assert len(run_pair(*legs_of(CLOSE_A, CLOSE_B), frame_of(Z), strict).trades) == 0
 
 
 def signals_from(source: str) -> BacktestParams:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,12 +93,18 @@ def test_held_pairs_stay_as_they_are_whatever_prices_do():
     state = built(enter(AB)).book
     moved = {"A": 90.0, "B": 20.0}
     assert build_orders([], moved, state, {}, P).orders == ()
-    held = Signal(AB, "hold", 1, 2.0, 0.9)
-    again = enter(AB, -1, hedge=2.0)
-    for signal in (held, again):
-        result = build_orders([signal], moved, state, {}, P)
-        assert result.orders == ()
-        assert result.book == state
+    result = build_orders([Signal(AB, "hold", 1, 2.0, 0.9)], moved, state, {}, P)
+    assert result.orders == ()
+    assert result.book == state
+
+
+def test_an_entry_for_a_pair_still_held_closes_the_old_trade_first():
+    state = built(enter(AB)).book
+    turned = build_orders([enter(AB, -1)], PRICES, state, {}, P)
+    assert turned.book.holdings[AB.id].side == -1
+    assert turned.targets == build_orders([enter(AB, -1)], PRICES, replace(state, holdings={}), {}, P).targets
+    halted = build_orders([enter(AB, -1)], PRICES, state, {}, P.model_copy(update={"kill_switch": "halted"}))
+    assert halted.book == state
 
 
 def test_a_pair_that_is_to_be_flat_is_left_and_one_that_is_flat_stays_so():
@@ -358,10 +365,13 @@ def test_on_any_book_entries_break_no_cap_and_orders_lead_exactly_to_the_targets
         scale = sum(abs(h.units().get(symbol, 0.0)) for b in (before, result.book) for h in b.holdings.values())
         assert units == pytest.approx(result.targets.get(symbol, 0.0), abs=1e-11 * scale)
     # every entry is held or refused with a reason, every exit is gone
-    exits = build_orders([s for s in signals if s.action != "enter"], prices, before, limits, params)
+    left = [replace(s, action="exit") if s.action == "enter" else s for s in signals]
+    exits = build_orders(left, prices, before, limits, params)
     for signal in signals:
         pair_id = signal.pair.id
-        if signal.action == "enter":
+        if signal.action == "enter" and params.kill_switch == "halted":
+            assert pair_id in result.refused
+        elif signal.action == "enter":
             assert (pair_id in result.book.holdings) != (pair_id in result.refused)
         elif signal.action in ("exit", "flat") and params.kill_switch != "halted":
             assert pair_id not in result.book.holdings

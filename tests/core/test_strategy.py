@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mntrading.core import strategy
 from mntrading.core.strategy import (
     ENTER,
     EXIT,
@@ -175,3 +176,21 @@ def test_the_live_step_is_the_backtests_decision(side, held, cooldown, z, hedge_
         side, held, cooldown, z, hedge_ratio, np.nan if probability is None else probability, needs, allowed, closing,
         2.0, 0.5, 4.0, 0.6, 0.2, 5.0, max_holding_bars(RULE, half_life), 3,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("source", "has_model", "asked"),
+    [("model", True, True), ("model", False, True), ("auto", True, True), ("auto", False, False), ("z", True, False)],
+)
+def test_a_model_is_asked_as_the_parameters_say(params, source, has_model, asked):
+    rule = params.backtest.strategy.model_copy(update={"signals_from": source})
+    assert strategy.asks_model(rule, has_model) is asked
+
+
+def test_an_entry_that_a_model_confirmed_outranks_one_on_z_alone(params):
+    rule = params.backtest.strategy
+    least = strategy.confidence(rule, z=rule.entry_z, probability=rule.probability_threshold)
+    on_z = [strategy.confidence(rule, z=z, probability=None) for z in (rule.entry_z, -3.0, 99.0)]
+    assert on_z == sorted(on_z)
+    assert max(on_z) <= least
+    assert strategy.confidence(rule, z=float("nan"), probability=None) == 0.0

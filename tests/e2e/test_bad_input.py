@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -86,14 +87,56 @@ def test_an_altered_production_map_is_refused(project: Project) -> None:
         project.run("deployment", tags=("inference",))
 
 
-def test_an_altered_model_gives_no_entry(project: Project) -> None:
-    for file in (project.root / "models/pairs").rglob("*.model"):
+def test_an_altered_model_gives_no_entry_and_says_so(project: Project) -> None:
+    models = list((project.root / "models/production").glob("*.model"))
+    assert models, "the market of the tests puts a model into production"
+    for file in models:
         file.write_bytes(file.read_bytes()[:-1] + b"x")
-    production = project.json("models/production_map.json")
-    if not any(pair["model"] for pair in production["pairs"]):
-        pytest.fail("the fixture's market no longer puts a model into production")
-    with pytest.raises(MNTradingError, match=r"\.model"):
-        project.run("deployment", tags=("inference",))
+    record = project.run("deployment", tags=("inference",))
+    (stored,) = (project.root / "signals").glob("*.jsonl")
+    told = [json.loads(line) for line in stored.read_text().splitlines()]
+    assert record.status == "finished"
+    assert all("can't be used" in line["reason"] and line["action"] != "enter" for line in told)
+
+
+def test_training_anew_changes_nothing_that_is_live(project: Project) -> None:
+    before = project.json("models/production_map.json")
+    labels = {"feature_engineering": {"labels": {"horizon": 60}}}
+    project.run("full_cycle", labels, tags=("dataset", "train"))
+    project.run("short_cycle")
+    (stored,) = (project.root / "signals").glob("*.jsonl")
+    told = [json.loads(line) for line in stored.read_text().splitlines()]
+    assert project.json("models/production_map.json") == before
+    assert not [line for line in told if "model" in line["reason"]]
+
+
+def test_promotion_of_other_parameters_than_were_judged_is_refused(project: Project) -> None:
+    before = project.files()
+    with pytest.raises(MNTradingError, match="features parameters are not those"):
+        project.run("promote", {"feature_engineering": {"features": {"z_window": 300}}})
+    assert project.files() == before
+
+
+def test_stages_run_alone_on_another_roster_are_refused(project: Project) -> None:
+    project.run("screening", {"schedule": {"trading_days": 5, "step_days": 5}})
+    for tag, made in (("dataset", "pair_features"), ("train", "pair_datasets"), ("backtest", "pair_features")):
+        with pytest.raises(MNTradingError, match=rf"{made}: was made from another roster"):
+            project.run("full_cycle", tags=(tag,))
+
+
+def test_a_later_delisting_changes_no_earlier_screen(fresh: Project) -> None:
+    """The universe of a window is what was listed then, whatever became of it."""
+    simulator = {"name": "demo", "n_symbols": 12}
+    screens = []
+    for end in ("2025-04-25T00:00:00Z", "2025-05-10T00:00:00Z"):
+        until = {"market": {"simulator": simulator | {"end": end}}}
+        fresh.run(["ingestion", "screening"], until, tags=("ingest", "screen"))
+        markets = fresh.json("raw/markets.json")["symbols"]
+        screens.append(fresh.json("pairs/screened_pairs_20250131T000000Z.json"))
+    assert [symbol for symbol, rules in markets.items() if not rules["active"]]
+    assert {k: v for k, v in screens[0].items() if k != "inputs"} == {
+        k: v for k, v in screens[1].items() if k != "inputs"
+    }
 
 
 def test_the_command_line_ends_with_one_message_and_exit_code_1(project: Project) -> None:

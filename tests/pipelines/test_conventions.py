@@ -43,6 +43,7 @@ TAGS = (
 PRODUCTION = {
     "production_map",
     "production_history",
+    "production_models",
     "signals",
     "position_state",
     "latest_orders",

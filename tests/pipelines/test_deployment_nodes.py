@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from mntrading.core.backtest import run_pair
-from mntrading.core.errors import ArtifactError, BarDataError
+from mntrading.core.errors import ArtifactError, BarDataError, ParameterError
 from mntrading.core.features import build_features
 from mntrading.core.simulation import market
 from mntrading.core.types import Pair
 from mntrading.datasets import BarsDataset, BarStore, BarsUpdate, PartitionedArtifactDataset, Partitions
+from mntrading.pipelines.common import digest
 from mntrading.pipelines.deployment.nodes import aggregate_orders, infer_signals, promote
 
 START = pd.Timestamp("2025-01-01T00:00:00Z")
@@ -70,7 +71,13 @@ def production(params: Any, spec: Any, rule: Any, pair: Pair, formed: pd.Timesta
         "champions": [entry],
         "rejected": [],
     }
-    document, _ = promote(registry, spec, params.backtest.model_copy(update={"strategy": rule}), params.production)
+    return promoted(registry, spec, params.backtest.model_copy(update={"strategy": rule}), params)
+
+
+def promoted(registry: dict[str, Any], spec: Any, backtest: Any, params: Any) -> dict[str, Any]:
+    made_with = {"features": digest(spec.model_dump(mode="json")), "backtest": digest(backtest.model_dump(mode="json"))}
+    document, _, models = promote(registry | {"parameters": made_with}, {}, spec, backtest, params.production)  # type: ignore[arg-type]
+    assert models == {}
     return document
 
 
@@ -199,15 +206,62 @@ def test_orders_open_both_legs_and_a_pair_that_left_the_map_is_closed(
     assert {order["symbol"] for order in opened["orders"]} == set(pair.symbols)
     assert {order["side"] for order in opened["orders"]} == {"buy", "sell"}
     assert orders(map_, [signal], state, opened) == opened
-    nothing, _ = promote(
-        {"as_of": moment, "formation_start": START, "formation_end": moment, "champions": [], "rejected": []},
-        spec,
-        params.backtest,
-        params.production,
-    )
+    empty = {"as_of": moment, "formation_start": START, "formation_end": moment, "champions": [], "rejected": []}
+    nothing = promoted(empty, spec, params.backtest, params)
     signals, later = infer_signals(store, at(moment + STEP), nothing, models, state)
     ((left,),) = signals.values()
     assert (left["action"], left["side"]) == ("exit", 0)
     closed = orders(nothing, [left], later, opened)
     assert closed["book"]["holdings"] == []
     assert all(order["reduce_only"] for order in closed["orders"])
+
+
+def test_a_held_pair_that_no_signal_speaks_for_is_closed(
+    tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any
+) -> None:
+    begin = START + pd.Timedelta(days=9)
+    map_, models, store = production(params, spec, rule, pair, begin), no_models(tmp_path), stored(tmp_path, bars)
+    moment, signal, state = entering(store, map_, models, begin)
+    dataset = PartitionedArtifactDataset(path=str(tmp_path / "signals"), format="jsonl", append=True)
+    dataset.save({f"{moment:%Y%m%dT%H%M%SZ}": [signal], f"{moment + STEP:%Y%m%dT%H%M%SZ}": []})
+    opened, _ = aggregate_orders(dataset.load(), state, map_, store, at(moment), params.portfolio, None)
+    later = state | {"as_of": (moment + STEP).isoformat()}
+    closed, _ = aggregate_orders(dataset.load(), later, map_, store, at(moment + STEP), params.portfolio, opened)
+    assert opened["book"]["holdings"]
+    assert closed["book"]["holdings"] == []
+    assert len(closed["orders"]) == 2
+
+
+def test_promotion_refuses_parameters_the_record_was_not_made_with(
+    pair: Pair, params: Any, spec: Any, rule: Any
+) -> None:
+    registry = {
+        "as_of": START,
+        "formation_start": START,
+        "formation_end": START,
+        "champions": [],
+        "rejected": [],
+        "parameters": {
+            "features": digest(spec.model_dump(mode="json")),
+            "backtest": digest(params.backtest.model_dump(mode="json")),
+        },
+    }
+    other = params.backtest.model_copy(update={"strategy": rule})
+    with pytest.raises(ParameterError, match="backtest parameters are not those"):
+        promote(registry, {}, spec, other, params.production)  # type: ignore[arg-type]
+
+
+def test_a_pair_without_bars_ages_towards_its_time_stop(
+    tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any
+) -> None:
+    begin = START + pd.Timedelta(days=9)
+    map_, models = production(params, spec, rule, pair, begin), no_models(tmp_path)
+    moment, _, state = entering(stored(tmp_path / "all", bars), map_, models, begin)
+    ended = stored(tmp_path / "ended", bars, moment)
+    limit = int(rule.max_holding_half_lives * HALF_LIFE_HOURS * 12)
+    signals, _ = infer_signals(ended, at(moment + (limit - 1) * STEP), map_, models, state)
+    ((held,),) = signals.values()
+    assert held["action"] == "hold"
+    signals, _ = infer_signals(ended, at(moment + limit * STEP), map_, models, state)
+    ((left,),) = signals.values()
+    assert left["action"] == "exit"

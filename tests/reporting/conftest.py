@@ -115,7 +115,11 @@ def research():
         for n, fold in enumerate(FOLDS[:2])
     ]  # fmt: skip
     scored = NO_SCORE | {"roc_auc": 0.6, "lift": 1.2, "base_rate": 0.5, "log_loss": 0.6, "n_rows": 100.0}
-    fit = {"reason": "", "candidates": [scored | {"model": "base_rate"}, scored | {"model": "lightgbm"}]}
+    fit = {
+        "chosen": "lightgbm",
+        "reason": "",
+        "candidates": [scored | {"model": "base_rate"}, scored | {"model": "lightgbm"}],
+    }
     backtest = BacktestParams.model_validate(parameters("backtesting", "backtest"))
     return Research(
         as_of=START + 19 * DAY,
@@ -131,7 +135,10 @@ def research():
         equity=equity,
         best=PairRecord(GOOD.id, pd.DataFrame({"spread": wave / 100, "z": 3 * wave}, index=index), trades),
         scores={
-            "cross_validated": {"fold_00/pooled": fit, "live/pooled": {"reason": "too few rows", "candidates": []}},
+            "cross_validated": {
+                "fold_00/pooled": fit,
+                "live/pooled": {"chosen": None, "reason": "too few rows", "candidates": []},
+            },
             "out_of_sample": {"fold_00": scored, "fold_01": NO_SCORE},
             "total": scored,
         },

@@ -111,7 +111,9 @@ def test_champions_that_stayed_in_cash_are_explained(research):
 
 def test_no_model_is_explained(nothing, research):
     assert "No model was trained" in said(research_context(nothing, "x"), "models")
-    weak = {id_: {**fit, "reason": "too weak"} for id_, fit in research.scores["cross_validated"].items()}
+    weak = {
+        id_: {**fit, "chosen": None, "reason": "too weak"} for id_, fit in research.scores["cross_validated"].items()
+    }
     context = research_context(replace(research, scores={**research.scores, "cross_validated": weak}), "x")
     assert "No fold has a model" in said(context, "models")
     assert "none: too weak" in {row[1] for row in cells(context, "models")}
@@ -119,7 +121,10 @@ def test_no_model_is_explained(nothing, research):
 
 def test_a_model_for_each_pair_is_summed_up_by_fold(research):
     fit = research.scores["cross_validated"]["fold_00/pooled"]
-    groups = {"fold_00/AAA-USDT__BBB-USDT": fit, "fold_00/EEE-USDT__FFF-USDT": {"reason": "few", "candidates": []}}
+    groups = {
+        "fold_00/AAA-USDT__BBB-USDT": fit,
+        "fold_00/EEE-USDT__FFF-USDT": {"chosen": None, "reason": "few", "candidates": []},
+    }
     context = research_context(replace(research, scores={**research.scores, "cross_validated": groups}), "x")
     assert cells(context, "models")[0][:3] == ("fold_00", "1 of 2 groups", "0.600")
 

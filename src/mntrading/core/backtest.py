@@ -14,8 +14,7 @@ import pandas as pd
 
 from mntrading.core import metrics
 from mntrading.core.compiled import compiled
-from mntrading.core.errors import BarDataError
-from mntrading.core.strategy import REASONS, decide, max_holding_bars
+from mntrading.core.strategy import REASONS, asks_model, decide, max_holding_bars
 from mntrading.core.types import FloatArray, IntArray
 from mntrading.params import BacktestParams
 
@@ -187,27 +186,17 @@ def run_pair(
     params
         Strategy, costs and fill rule.
     probability
-        Model's probability by bar open, for entries. Required by ``signals_from: model``; with ``auto`` the rule
-        on z alone is used where it is None.
+        Model's probability by bar open, for entries. Where it is None there is no entry by ``signals_from: model``, and
+        by ``auto`` the rule on z decides alone.
     half_life_bars
         For the time stop; None for none.
 
     Returns
     -------
     PairResult
-
-    Raises
-    ------
-    BarDataError
-        When ``signals_from`` is ``model`` and there is no probability.
     """
     strategy = params.strategy
-    if strategy.signals_from == "model" and probability is None:
-        raise BarDataError(
-            "signals_from is 'model' and there is no probability for this pair",
-            fix="train first (kedro run --pipelines modelling) or set backtest.strategy.signals_from to auto",
-        )
-    needs_probability = probability is not None and strategy.signals_from != "z"
+    needs_probability = asks_model(strategy, probability is not None)
     index = features.index
     legs = [_leg(bars, index, params.fill_at) for bars in (bars_a, bars_b)]
     chance = (

@@ -143,11 +143,11 @@ def build_orders(
 ) -> Orders:
     """Net the signals of all pairs into one book within the caps.
 
-    Exits are always made. Entries are taken by confidence while fewer than ``top_k`` pairs are held; an entry is
-    cut to fit the symbol, gross and net caps, and refused where less than a quarter of it would fit, where a leg
-    falls below the exchange's lot or smallest notional (both legs or neither), or where it would leave a symbol
-    short and ``allow_short`` is off. Units are frozen from entry to exit, so caps bind on entries: a price move
-    alone never trades.
+    Exits are always made, and an entry for a pair that is still held closes the old trade first. Entries are
+    taken by confidence while fewer than ``top_k`` pairs are held; an entry is cut to fit the symbol, gross and
+    net caps, and refused where less than a quarter of it would fit, where a leg falls below the exchange's lot
+    or smallest notional (both legs or neither), or where it would leave a symbol short and ``allow_short`` is
+    off. Units are frozen from entry to exit, so caps bind on entries: a price move alone never trades.
 
     Look-ahead: none; orders are to be filled on the next bar.
 
@@ -177,9 +177,10 @@ def build_orders(
     refused: dict[str, str] = {}
     if params.kill_switch != "halted":
         for signal in signals:
-            if signal.action in ("exit", "flat"):
+            # a strategy that enters is flat: whatever the pair still holds is of a trade that has ended
+            if signal.action != "hold":
                 holdings.pop(signal.pair.id, None)
-    entries = [s for s in signals if s.action == "enter" and s.pair.id not in holdings]
+    entries = [s for s in signals if s.action == "enter"]
     for signal in sorted(entries, key=lambda s: (np.isnan(s.confidence), -s.confidence, s.pair.id)):
         if params.kill_switch != "active":
             refused[signal.pair.id] = f"kill switch is {params.kill_switch}"

@@ -29,6 +29,11 @@ class Fold:
         """Whether the fold trades from its formation end on, without a known end."""
         return self.trading_end is None
 
+    def trading_grid(self, step: pd.Timedelta) -> pd.DatetimeIndex:
+        """Open times of every bar of the trading window, whether or not there is one; empty for the live fold."""
+        end = self.formation_end if self.trading_end is None else self.trading_end
+        return pd.date_range(self.formation_end, end, freq=step, unit="ms", inclusive="left", name="timestamp")
+
     @property
     def stamp(self) -> str:
         """Formation end as it appears in file names, ``20250302T000000Z``."""

@@ -126,6 +126,21 @@ def max_holding_bars(params: StrategyParams, half_life_bars: float | None) -> in
     return max(1, int(np.ceil(params.max_holding_half_lives * half_life_bars)))
 
 
+def asks_model(params: StrategyParams, has_model: bool) -> bool:
+    """Whether entries need a model's probability: by ``model`` always, by ``auto`` where there is one."""
+    return params.signals_from == "model" or (params.signals_from == "auto" and has_model)
+
+
+def confidence(params: StrategyParams, *, z: float, probability: float | None) -> float:
+    """Rank of an entry, 0 to 1: the probability, or for an entry on z alone its place between 0 and the threshold.
+
+    An entry that a model has confirmed always outranks one that none was asked about.
+    """
+    if probability is not None and np.isfinite(probability):
+        return float(probability)
+    return params.probability_threshold * min(abs(z) / params.stop_z, 1.0) if np.isfinite(z) else 0.0
+
+
 def step(
     state: StrategyState,
     params: StrategyParams,

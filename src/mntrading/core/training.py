@@ -131,7 +131,8 @@ def fit_group(rows: pd.DataFrame, feature_names: tuple[str, ...], params: Modell
     if not skilled:
         return GroupFit(None, out_of_fold, table, "no candidate beats the base rate out of fold")
     best = min(skilled, key=loss.__getitem__)
-    model = estimators.fit(best, X, y, feature_names=feature_names, seed=params.seed)
+    latest = slice(None) if params.max_train_size is None else slice(-params.max_train_size, None)
+    model = estimators.fit(best, X[latest], y[latest], feature_names=feature_names, seed=params.seed)
     return GroupFit(model, out_of_fold, table, "")
 
 

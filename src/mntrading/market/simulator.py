@@ -34,13 +34,14 @@ class SimulatorSource:
         start: pd.Timestamp | None = None,
         end: pd.Timestamp | None = None,
     ) -> None:
+        self._size = "" if n_symbols is None else f":{n_symbols}"
         self.market = simulation.market(name, seed=seed, n_symbols=n_symbols, start=start, end=end)
         self._served: dict[str, dict[str, FloatArray]] = {}
 
     @property
     def identity(self) -> str:
-        """``simulator:<name>:<seed>``."""
-        return f"simulator:{self.market.name}:{self.market.seed}"
+        """``simulator:<name>:<seed>``, with the number of symbols where it is not the market's own."""
+        return f"simulator:{self.market.name}:{self.market.seed}{self._size}"
 
     def load_markets(self) -> dict[str, MarketInfo]:
         """Symbols listed before the market's end."""

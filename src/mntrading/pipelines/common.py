@@ -12,12 +12,21 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from mntrading.core.errors import ArtifactError
 from mntrading.datasets import Partitions
 from mntrading.datasets.storage import content_hash, frame_hash
 from mntrading.params import Block, ComputeParams
 
 LOGGER = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
+
+_MADE_BY = {
+    "pair_features": "features",
+    "pair_datasets": "dataset",
+    "pair_models": "train",
+    "predictions": "train",
+    "pair_windows": "backtest",
+}
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -40,6 +49,23 @@ def header(as_of: str | pd.Timestamp, inputs: Mapping[str, object], params: Mapp
         "inputs": {name: digest(value) for name, value in inputs.items()},
         "parameters": {name: content_hash(block.model_dump(mode="json")) for name, block in params.items()},
     }
+
+
+def must_follow(roster: Mapping[str, Any], **made: Partitions) -> None:
+    """Refuse partitions that were made from another roster than the stored one.
+
+    Raises
+    ------
+    ArtifactError
+        Naming the partitions; stages run alone must be run in their order.
+    """
+    for name, partitions in made.items():
+        if partitions.meta["inputs"].get("roster") != digest(roster):
+            raise ArtifactError(
+                "was made from another roster than the one that is stored now",
+                where=name,
+                fix=f"kedro run --tags {_MADE_BY[name]}, and the steps after it",
+            )
 
 
 def number(value: float) -> float | None:

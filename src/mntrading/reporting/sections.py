@@ -572,7 +572,7 @@ def _models_section(research: Research) -> Section:
 def _model_row(
     entry: RosterFold, groups: Mapping[str, Mapping[str, Any]], outside: Mapping[str, Any] | None
 ) -> tuple[str, ...]:
-    kept = [best for fit in groups.values() if not fit["reason"] and (best := _chosen(fit["candidates"])) is not None]
+    kept = [best for fit in groups.values() if (best := _chosen(fit)) is not None]
     reasons = sorted({str(fit["reason"]) for fit in groups.values() if fit["reason"]})
     if not groups:
         said = "none: no pair on the roster"
@@ -595,10 +595,9 @@ def _model_row(
     )
 
 
-def _chosen(candidates: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The candidate of least log loss: the one that was refitted and used."""
-    losses = [row for row in candidates if row["model"] != _BASE_RATE and row["log_loss"] is not None]
-    return min(losses, key=lambda row: float(row["log_loss"]), default=None)
+def _chosen(fit: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Scores of the candidate that was refitted and used."""
+    return next((row for row in fit["candidates"] if row["model"] == fit["chosen"]), None)
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:

@@ -13,6 +13,7 @@ from mntrading.core import metrics, portfolio, selection
 from mntrading.core.backtest import TRADE_COLUMNS, PairResult, run_pair
 from mntrading.core.bars import timeframe_ms
 from mntrading.core.roster import Roster, RosterFold, RosterPair
+from mntrading.core.strategy import confidence
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Commit, Partitions
 from mntrading.params import (
@@ -21,15 +22,13 @@ from mntrading.params import (
     ComputeParams,
     PortfolioParams,
     StatisticsParams,
+    StrategyParams,
 )
-from mntrading.pipelines.common import fan_out, header, number, numbers, rows
-from mntrading.pipelines.modelling.nodes import trading_rows
+from mntrading.pipelines.common import fan_out, header, must_follow, number, numbers, rows
 
 LOGGER = logging.getLogger(__name__)
 
 CURVE_COLUMNS = ("fold", "equity", "side", "units_a", "units_b")
-_MS_PER_HOUR = 3_600_000
-
 Chunk = tuple[dict[str, pd.DataFrame] | Commit, ...]
 
 
@@ -42,8 +41,9 @@ def backtest_pairs(
     compute: ComputeParams,
 ) -> Iterator[Chunk]:
     """Each pair in each trading window whose roster it was on: curves, trades and one line a window."""
+    must_follow(roster, pair_features=pair_features, predictions=predictions)
     parsed = Roster.parse(roster)
-    bar_hours = timeframe_ms(ohlcv_5m.timeframe) / _MS_PER_HOUR
+    step = pd.Timedelta(timeframe_ms(ohlcv_5m.timeframe), unit="ms")
 
     def trade(item: tuple[str, Pair]) -> tuple[str, dict[str, PairResult]]:
         pair_id, pair = item
@@ -52,20 +52,26 @@ def backtest_pairs(
         results = {}
         for entry in parsed.completed:
             on_roster = next((row for row in entry.pairs if row.pair.id == pair_id), None)
-            window = trading_rows(frame, entry)
-            if on_roster is None or window.empty:
+            if on_roster is None:
                 continue
+            # every bar of the window: a leg delisted in it ends in missing bars, which nobody knew before
+            window = frame.reindex(entry.fold.trading_grid(step))
             chance = given.loc[given["fold"] == entry.fold.name, "probability"]
             results[entry.fold.name] = run_pair(
                 bars_a, bars_b, window, backtest, None if chance.empty else chance,
-                half_life_bars=on_roster.half_life_hours / bar_hours,
+                half_life_bars=on_roster.half_life_hours / (step / pd.Timedelta(1, unit="h")),
             )  # fmt: skip
         return pair_id, results
 
     pairs = parsed.pairs
     for pair_id, results in fan_out(trade, list(pairs.items()), compute, "backtest"):
         yield {pair_id: _curves(results)}, {pair_id: _trades(results)}, {pair_id: _windows(results)}
-    made_from = {"ohlcv_5m": ohlcv_5m, "pair_features": pair_features, "predictions": predictions}
+    made_from = {
+        "ohlcv_5m": ohlcv_5m,
+        "pair_features": pair_features,
+        "predictions": predictions,
+        "roster": roster,
+    }
     commit = Commit(tuple(pairs), header(roster["as_of"], made_from, {"backtest": backtest}))
     yield commit, commit, commit
 
@@ -110,6 +116,7 @@ def backtest_portfolio(
     Champions of a fold are chosen from the trading windows before it, so the champions' curve contains the choice.
     Returns equity curves, the champions portfolio's fills, and the summary.
     """
+    must_follow(roster, pair_windows=pair_windows)
     parsed = Roster.parse(roster)
     curves, windows = dict(pair_curves), dict(pair_windows)
     chosen = {entry.fold.name: _champions_of(entry, parsed, curves, windows, champions) for entry in parsed.completed}
@@ -118,13 +125,15 @@ def backtest_portfolio(
     close, fill = _prices(ohlcv_5m, parsed, backtest.fill_at)
     limits = exchange_limits(markets)
     results = {
-        name: portfolio.simulate(_signals(traded, members, close.index), close, fill, limits, sizes, backtest.costs)
+        name: portfolio.simulate(
+            _signals(traded, members, close.index, backtest.strategy), close, fill, limits, sizes, backtest.costs
+        )
         for name, members in (("champions", chosen), ("roster", everyone))
     }
     equity = pd.DataFrame({name: result.equity for name, result in results.items()}, index=close.index)
     equity.index.name = "timestamp"
     folds = [_fold_line(entry, chosen[entry.fold.name], equity, windows) for entry in parsed.completed]
-    totals = {name: _statistics(result, statistics) for name, result in results.items()}
+    totals = {name: _statistics(result, parsed, statistics) for name, result in results.items()}
     made_from = {"pair_curves": pair_curves, "trades": trades, "ohlcv_5m": ohlcv_5m, "roster": roster}
     params = {"backtest": backtest, "champions": champions, "portfolio": sizes, "statistics": statistics}
     summary = {
@@ -196,7 +205,10 @@ def _prices(ohlcv_5m: BarStore, roster: Roster, fill_at: str) -> tuple[pd.DataFr
 
 
 def _signals(
-    trades: Mapping[str, pd.DataFrame], members: Mapping[str, tuple[Pair, ...]], index: pd.Index
+    trades: Mapping[str, pd.DataFrame],
+    members: Mapping[str, tuple[Pair, ...]],
+    index: pd.Index,
+    rule: StrategyParams,
 ) -> dict[int, list[portfolio.Signal]]:
     """Entries and exits of the members' trades, at the bar before each fill.
 
@@ -207,9 +219,9 @@ def _signals(
         for pair in pairs:
             table = trades[pair.id]
             for row in table.loc[table["fold"] == fold].to_dict("records"):
-                confidence = row["probability"] if np.isfinite(row["probability"]) else abs(row["entry_z"])
-                enter = portfolio.Signal(pair, "enter", row["side"], row["hedge_ratio"], confidence, "entry")
-                leave = portfolio.Signal(pair, "exit", 0, row["hedge_ratio"], confidence, row["reason"])
+                rank = confidence(rule, z=row["entry_z"], probability=row["probability"])
+                enter = portfolio.Signal(pair, "enter", row["side"], row["hedge_ratio"], rank, "entry")
+                leave = portfolio.Signal(pair, "exit", 0, row["hedge_ratio"], rank, row["reason"])
                 out.setdefault(int(index.searchsorted(row["entry_fill"])) - 1, []).append(enter)
                 out.setdefault(int(index.searchsorted(row["exit_fill"])) - 1, []).append(leave)
     return out
@@ -236,9 +248,15 @@ def _fold_line(
     }
 
 
-def _statistics(result: portfolio.PortfolioResult, statistics: StatisticsParams) -> dict[str, float | None]:
-    """Figures of a portfolio's daily returns; None where they are not defined."""
+def _statistics(
+    result: portfolio.PortfolioResult, roster: Roster, statistics: StatisticsParams
+) -> dict[str, float | None]:
+    """Figures of a portfolio's daily returns inside trading windows; None where they are not defined."""
     returns = metrics.daily_returns(result.equity)
+    inside = np.zeros(len(returns), dtype=bool)
+    for entry in roster.completed:
+        inside |= (returns.index >= entry.fold.formation_end.floor("D")) & (returns.index < entry.fold.trading_end)
+    returns = returns.loc[inside]
     moments = metrics.sharpe_moments(returns)
     low = high = probabilistic = float("nan")
     if moments is not None:

@@ -11,13 +11,14 @@ import pandas as pd
 
 from mntrading.core import portfolio, strategy, training
 from mntrading.core.bars import timeframe_ms
-from mntrading.core.errors import ArtifactError, BarDataError
+from mntrading.core.errors import ArtifactError, BarDataError, ParameterError
 from mntrading.core.features import build_features, warm_up_bars
 from mntrading.core.roster import Roster
 from mntrading.core.selection import Candidate
 from mntrading.core.types import Pair
-from mntrading.datasets import BarStore, Partitions
-from mntrading.datasets.storage import content_hash
+from mntrading.datasets import BarStore, Partitions, StoredModel
+from mntrading.datasets.codecs import codec
+from mntrading.datasets.storage import content_hash, sha256
 from mntrading.params import (
     BacktestParams,
     ChampionParams,
@@ -28,12 +29,11 @@ from mntrading.params import (
     StrategyParams,
 )
 from mntrading.pipelines.backtesting.nodes import exchange_limits, judge
-from mntrading.pipelines.common import SCHEMA_VERSION, digest, header, number, numbers
+from mntrading.pipelines.common import SCHEMA_VERSION, digest, header, must_follow, number, numbers
 from mntrading.pipelines.modelling.nodes import POOLED, fitted, model_id
 
 LOGGER = logging.getLogger(__name__)
 
-_MS_PER_HOUR = 3_600_000
 _ACTIONS = {strategy.ENTER: "enter", strategy.EXIT: "exit"}
 
 
@@ -45,6 +45,7 @@ def select_champions(
     champions: ChampionParams,
 ) -> dict[str, Any]:
     """Judge the live roster by every completed trading window; champions and rejected candidates with reasons."""
+    must_follow(roster, pair_windows=pair_windows, pair_models=pair_models)
     parsed = Roster.parse(roster)
     candidates = judge(parsed.live.pairs, parsed, dict(pair_curves), dict(pair_windows), champions)
     half_lives = {row.pair.id: row.half_life_hours for row in parsed.live.pairs}
@@ -52,8 +53,14 @@ def select_champions(
     made_from = {"roster": roster, "pair_windows": pair_windows, "pair_models": pair_models}
     chosen = [entry for entry in entries if entry["champion"]]
     LOGGER.info("champions: %d of %d pairs on the live roster", len(chosen), len(entries))
+    head = header(roster["as_of"], made_from, {"champions": champions})
+    made_with = {
+        "backtest": pair_windows.meta["parameters"]["backtest"],
+        "features": pair_models.meta["parameters"]["features"],
+    }
     return {
-        **header(roster["as_of"], made_from, {"champions": champions}),
+        **head,
+        "parameters": head["parameters"] | made_with,
         "formation_start": parsed.live.fold.formation_start,
         "formation_end": parsed.live.fold.formation_end,
         "champions": chosen,
@@ -78,40 +85,58 @@ def _registry_entry(candidate: Candidate, half_life_hours: float, pair_models: P
 
 def promote(
     champion_registry: dict[str, Any],
+    pair_models: Partitions,
     features: FeatureParams,
     backtest: BacktestParams,
     production: ProductionParams,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Freeze the champions with everything live inference needs; the map's id is the hash of its content."""
-    formed = pd.Timestamp(champion_registry["formation_end"])
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, StoredModel]]:
+    """Freeze the champions with everything live inference needs; the map's id is the hash of its content.
+
+    Models are copied to production by their hash, so that training anew changes nothing that is live. Returns the
+    map, its entry in the history, and the models.
+    """
+    for name, block in (("features", features), ("backtest", backtest)):
+        if champion_registry["parameters"][name] != digest(block.model_dump(mode="json")):
+            raise ParameterError(
+                f"the {name} parameters are not those the champions' record was made with",
+                where="models/registry.json",
+                fix="kedro run (to make the record anew), or leave the parameters as they were",
+            )
+    models, pairs = {}, []
+    for entry in champion_registry["champions"]:
+        model = None
+        if entry["model"] is not None:
+            stored = pair_models[entry["model"]["id"]]
+            sha = sha256(codec("model").encode(stored))
+            models[sha] = stored
+            model = {"id": sha, "sha256": sha}
+        pairs.append({key: entry[key] for key in ("pair_id", "dependent", "independent", "half_life_hours")})
+        pairs[-1]["model"] = model
     frozen = {
         "schema_version": SCHEMA_VERSION,
         "as_of": champion_registry["as_of"],
         "inputs": {"champion_registry": content_hash(champion_registry)},
         "formation_start": champion_registry["formation_start"],
         "formation_end": champion_registry["formation_end"],
-        "expires": formed + pd.Timedelta(production.valid_days, unit="D"),
+        "expires": pd.Timestamp(champion_registry["formation_end"]) + pd.Timedelta(production.valid_days, unit="D"),
         "features": features.model_dump(mode="json"),
         "feature_spec": digest(features.model_dump(mode="json")),
         "strategy": backtest.strategy.model_dump(mode="json"),
         "costs": backtest.costs.model_dump(mode="json"),
         "max_staleness_bars": production.max_staleness_bars,
-        "pairs": [
-            {key: entry[key] for key in ("pair_id", "dependent", "independent", "half_life_hours", "model")}
-            for entry in champion_registry["champions"]
-        ],
+        "pairs": pairs,
     }
     id_ = content_hash(frozen)
-    LOGGER.info("production map %s: %d pairs, valid to %s", id_[:12], len(frozen["pairs"]), frozen["expires"])
+    LOGGER.info("production map %s: %d pairs, valid to %s", id_[:12], len(pairs), frozen["expires"])
     document = {**frozen, "id": id_}
-    return document, {id_[:16]: document}
+    return document, {id_[:16]: document}, models
 
 
 def infer_signals(
     ohlcv_5m: BarStore,
     markets: dict[str, Any],
     production_map: dict[str, Any],
-    pair_models: Partitions,
+    production_models: Partitions,
     position_state: dict[str, Any] | None,
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
     """Signals of every production pair at its newest closed bar, and the state to go on from.
@@ -129,7 +154,9 @@ def infer_signals(
     signals, after = [], {}
     for entry in production_map["pairs"]:
         pair_id = entry["pair_id"]
-        signal, state = _infer_pair(entry, production_map, ohlcv_5m, pair_models, before.get(pair_id), bar_close, step)
+        signal, state = _infer_pair(
+            entry, production_map, ohlcv_5m, production_models, before.get(pair_id), bar_close, step
+        )
         signals.append(signal)
         after[pair_id] = state
     for pair_id in sorted(set(before) - set(after)):
@@ -175,7 +202,7 @@ def _infer_pair(
     entry: Mapping[str, Any],
     production_map: Mapping[str, Any],
     ohlcv_5m: BarStore,
-    pair_models: Partitions,
+    production_models: Partitions,
     before: Mapping[str, Any] | None,
     bar_close: pd.Timestamp,
     step: pd.Timedelta,
@@ -183,34 +210,30 @@ def _infer_pair(
     rule = StrategyParams.model_validate(production_map["strategy"])
     spec = FeatureParams.model_validate(production_map["features"])
     newest_open = bar_close - step
-    last_open = newest_open if before is None else pd.Timestamp(before["last_open"])
-    first_needed = min(last_open, newest_open) - (warm_up_bars(spec) + 1) * step
+    last_open = None if before is None else pd.Timestamp(before["last_open"])
+    first_needed = (last_open or newest_open) - (warm_up_bars(spec) + 1) * step
     legs = [_recent(ohlcv_5m, entry[leg], first_needed, newest_open) for leg in ("dependent", "independent")]
     frame = build_features(legs[0], legs[1], spec)
-    doubts = _doubts(entry, production_map, frame, pair_models, bar_close, step)
-    chance = _probability(entry, frame, pair_models) if entry["model"] and not doubts else None
-    half_life_bars = entry["half_life_hours"] / (step / pd.Timedelta(1, unit="h"))
+    staleness = int((newest_open - frame.index[-1]) / step) if len(frame) else None
+    chance, doubts = _probability(entry, frame, production_models)
+    doubts += _doubts(production_map, staleness, bar_close)
+    # time goes on where bars are missing: a held pair ages, and its time stop comes
+    newest_row = frame.index[-1] if len(frame) else None
+    begin = newest_open if last_open is None else last_open + step
+    todo = pd.date_range(begin, newest_open, freq=step, unit="ms")
+    frame = frame.reindex(todo)
     state = strategy.StrategyState(**before["strategy"]) if before else strategy.StrategyState()
-    todo = frame.index[frame.index > last_open] if before is not None else frame.index[-1:]
-    if before is not None and last_open == newest_open:
-        todo = frame.index[:0]
     action, reason = strategy.HOLD, ""
-    for moment in todo:
-        row = frame.loc[moment]
-        newest = moment == newest_open
+    for moment, z, hedge_ratio in zip(todo, frame["z"], frame["hedge_ratio"], strict=True):
         state, action, reason = strategy.step(
-            state, rule, z=float(row["z"]), hedge_ratio=float(row["hedge_ratio"]),
-            probability=None if chance is None else float(chance.loc[moment]),
-            half_life_bars=half_life_bars,
-            needs_probability=entry["model"] is not None and rule.signals_from != "z",
-            entries_allowed=newest and not doubts,
+            state, rule, z=float(z), hedge_ratio=float(hedge_ratio),
+            probability=None if chance is None else float(chance.get(moment, float("nan"))),
+            half_life_bars=entry["half_life_hours"] / (step / pd.Timedelta(1, unit="h")),
+            needs_probability=strategy.asks_model(rule, entry["model"] is not None),
+            entries_allowed=moment == newest_row and not doubts,
         )  # fmt: skip
-    last = (
-        frame.iloc[-1]
-        if len(frame)
-        else pd.Series({"z": float("nan"), "hedge_ratio": float("nan"), "spread_std": float("nan")})
-    )
-    probability = None if chance is None else number(float(chance.iloc[-1]))
+    last = frame.iloc[-1] if len(frame) else pd.Series(float("nan"), index=frame.columns)
+    probability = None if chance is None or not len(chance) else number(float(chance.iloc[-1]))
     held = "hold" if state.side else "flat"
     signal = {
         "pair_id": entry["pair_id"],
@@ -224,20 +247,19 @@ def _infer_pair(
         "spread_std": number(float(last["spread_std"])),
         "half_life_hours": entry["half_life_hours"],
         "probability": probability,
-        "confidence": probability if probability is not None else number(abs(float(last["z"]))),
+        "confidence": strategy.confidence(rule, z=float(last["z"]), probability=probability),
         "reason": "; ".join(doubts) or reason,
-        "staleness_bars": _staleness(frame, bar_close, step),
+        "staleness_bars": staleness,
         "model_sha256": entry["model"]["sha256"] if entry["model"] else None,
         "map_id": production_map["id"],
     }
     signal["id"] = content_hash(signal)[:16]
-    seen = frame.index[-1] if len(frame) else newest_open
     return signal, {
         "dependent": entry["dependent"],
         "independent": entry["independent"],
         "side": state.side,
         "strategy": asdict(state),
-        "last_open": max(seen, last_open) if before is not None else seen,
+        "last_open": newest_open,
     }
 
 
@@ -246,36 +268,32 @@ def _recent(store: BarStore, symbol: str, start: pd.Timestamp, end: pd.Timestamp
     return bars.loc[(bars["timestamp"] >= start) & (bars["timestamp"] <= end)]
 
 
-def _staleness(frame: pd.DataFrame, bar_close: pd.Timestamp, step: pd.Timedelta) -> int | None:
-    """Whole bars between the newest row and the newest bar that is closed; None without any row."""
-    return int((bar_close - step - frame.index[-1]) / step) if len(frame) else None
-
-
-def _doubts(
-    entry: Mapping[str, Any],
-    production_map: Mapping[str, Any],
-    frame: pd.DataFrame,
-    pair_models: Partitions,
-    bar_close: pd.Timestamp,
-    step: pd.Timedelta,
-) -> list[str]:
-    """Why no entry may be made on this pair now; empty when all is well."""
+def _doubts(production_map: Mapping[str, Any], staleness: int | None, bar_close: pd.Timestamp) -> list[str]:
+    """Why no entry may be made now, model apart; empty when all is well."""
     out = []
-    stale = _staleness(frame, bar_close, step)
-    if stale is None or stale > production_map["max_staleness_bars"]:
-        out.append("no bars" if stale is None else f"bars are {stale} bars old")
+    if staleness is None or staleness > production_map["max_staleness_bars"]:
+        out.append("no bars" if staleness is None else f"bars are {staleness} bars old")
     if bar_close > pd.Timestamp(production_map["expires"]):
         out.append("the production map has expired")
-    model = entry["model"]
-    if model and model["id"] not in pair_models:
-        out.append(f"model {model['id']} is missing")
-    elif model and pair_models.digests[model["id"]] != model["sha256"]:
-        out.append(f"model {model['id']} is not the one that was promoted")
     return out
 
 
-def _probability(entry: Mapping[str, Any], frame: pd.DataFrame, pair_models: Partitions) -> pd.Series:
-    return training.predict(fitted(pair_models[entry["model"]["id"]]), frame)
+def _probability(
+    entry: Mapping[str, Any], frame: pd.DataFrame, production_models: Partitions
+) -> tuple[pd.Series | None, list[str]]:
+    """The promoted model's probability by row, and why it can't be had. Exits go on without it."""
+    model = entry["model"]
+    if model is None:
+        return None, []
+    if model["id"] not in production_models:
+        return None, [f"model {model['id'][:12]} is missing"]
+    if production_models.digests[model["id"]] != model["sha256"]:
+        return None, [f"model {model['id'][:12]} is not the one that was promoted"]
+    try:
+        promoted = fitted(production_models[model["id"]])
+    except ArtifactError as error:
+        return None, [f"model {model['id'][:12]} can't be used: {error.what}"]
+    return training.predict(promoted, frame), []
 
 
 def _left_the_map(
@@ -320,6 +338,14 @@ def aggregate_orders(
     given = signals[stamp]
     book = _book_before(previous, bar_close, sizes.capital)
     wanted = [_signal(line) for line in given]
+    told = {signal.pair.id for signal in wanted}
+    wanted += [
+        portfolio.Signal(
+            holding.pair, "exit", 0, float("nan"), 0.0, "closing: held, and nothing speaks for it any more"
+        )
+        for pair_id, holding in sorted(book.holdings.items())
+        if pair_id not in told
+    ]
     symbols = sorted({*book.units(), *(s for signal in wanted for s in signal.pair.symbols)})
     prices = {symbol: _last_close(ohlcv_5m, symbol, bar_close) for symbol in symbols}
     result = portfolio.build_orders(wanted, prices, book, exchange_limits(markets), sizes)

@@ -14,7 +14,7 @@ from mntrading.core.roster import Roster
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Commit, Partitions
 from mntrading.params import ComputeParams, FeatureParams, LabelParams
-from mntrading.pipelines.common import fan_out, header
+from mntrading.pipelines.common import fan_out, header, must_follow
 
 
 def build_features(
@@ -57,6 +57,7 @@ def label_pairs(
     compute: ComputeParams,
 ) -> Iterator[dict[str, pd.DataFrame] | Commit]:
     """Labelled rows of every pair: the features of event rows, the label, and when it was known."""
+    must_follow(roster, pair_features=pair_features)
     names = pair_features.meta["feature_names"]
     pairs = Roster.parse(roster).pairs
 
@@ -69,6 +70,6 @@ def label_pairs(
     for pair_id, frame in fan_out(build, sorted(pair_features), compute, "labels"):
         n_rows, n_positive = n_rows + len(frame), n_positive + int(frame["label"].sum())
         yield {pair_id: frame}
-    head = header(roster["as_of"], {"pair_features": pair_features}, {"labels": labels})
+    head = header(roster["as_of"], {"pair_features": pair_features, "roster": roster}, {"labels": labels})
     base_rate = n_positive / n_rows if n_rows else None
     yield Commit(tuple(pair_features), {**head, "feature_names": names, "n_rows": n_rows, "base_rate": base_rate})

@@ -13,56 +13,82 @@ from mntrading.core.errors import SourceError
 from mntrading.core.roster import Roster
 from mntrading.datasets import BarStore, BarsUpdate
 from mntrading.market import open_source
-from mntrading.market.base import MarketSource, fetch_range, select_valid
+from mntrading.market.base import MarketInfo, MarketSource, fetch_range, select_valid
 from mntrading.params import IngestionParams, MarketParams
 from mntrading.pipelines.common import SCHEMA_VERSION, progress
 
 LOGGER = logging.getLogger(__name__)
 
 
-def fetch_markets(market: MarketParams, ingestion: IngestionParams) -> dict[str, Any]:
-    """The symbols to ingest with their trading rules, and the market's clock, which is the run's ``as_of``."""
+def fetch_markets(market: MarketParams, ingestion: IngestionParams, stored: BarStore) -> dict[str, Any]:
+    """The symbols to ingest with their trading rules, and the market's clock, which is the run's ``as_of``.
+
+    A symbol that is not traded any more stays: a past window's universe is what was listed then. One that the
+    source does not even name any more stays with the bars that are stored.
+    """
     source = open_source(market)
     known = source.load_markets()
-    needed = {ingestion.screening_timeframe, ingestion.trading_timeframe}
-    if ingestion.symbols is None:
-        symbols = sorted(s for s, m in known.items() if m.quote == ingestion.quote and m.active)
-        symbols = [symbol for symbol in symbols if needed <= source.timeframes_of(symbol)]
-    else:
-        symbols = sorted(ingestion.symbols)
-        missing = [symbol for symbol in symbols if symbol not in known]
+    symbols = _symbols(source, known, ingestion)
+    gone = [] if ingestion.symbols is not None else sorted(set(stored) - set(known))
+    as_of = bars.from_ms(source.server_time())
+    if ingestion.until_utc is not None:
+        as_of = min(as_of, pd.Timestamp(ingestion.until_utc))
+    LOGGER.info("%s: %d symbols, as of %s", source.identity, len(symbols) + len(gone), as_of)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "as_of": as_of,
+        "since": pd.Timestamp(ingestion.since_utc),
+        "source": source.identity,
+        "symbols": {symbol: _rules(known[symbol]) for symbol in symbols} | {symbol: _gone(symbol) for symbol in gone},
+    }
+
+
+def _symbols(source: MarketSource, known: Mapping[str, MarketInfo], ingestion: IngestionParams) -> list[str]:
+    if ingestion.symbols is not None:
+        missing = [symbol for symbol in ingestion.symbols if symbol not in known]
         if missing:
             raise SourceError(
                 f"{source.identity} has no symbol {', '.join(missing)}",
                 where="ingestion.symbols",
                 fix="correct the list, or set it to null for every symbol of the quote currency",
             )
+        return sorted(ingestion.symbols)
+    needed = {ingestion.screening_timeframe, ingestion.trading_timeframe}
+    symbols = sorted(
+        symbol
+        for symbol, info in known.items()
+        if info.quote == ingestion.quote and needed <= source.timeframes_of(symbol)
+    )
     if not symbols:
         raise SourceError(
             f"{source.identity} has no symbol quoted in {ingestion.quote} with bars of {sorted(needed)}",
             where="ingestion.quote",
             fix="kedro run --pipelines ingestion --params ingestion.quote=…",
         )
-    as_of = bars.from_ms(source.server_time())
-    if ingestion.until_utc is not None:
-        as_of = min(as_of, pd.Timestamp(ingestion.until_utc))
-    LOGGER.info("%s: %d symbols, as of %s", source.identity, len(symbols), as_of)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "as_of": as_of,
-        "source": source.identity,
-        "symbols": {symbol: _rules(known[symbol]) for symbol in symbols},
-    }
+    return symbols
 
 
-def _rules(info: Any) -> dict[str, Any]:
+def _rules(info: MarketInfo) -> dict[str, Any]:
     return {
         "base": info.base,
         "quote": info.quote,
+        "listed": True,
+        "active": info.active,
         "tick": info.tick,
         "lot": info.lot,
         "min_notional": info.min_notional,
         "shortable": info.shortable,
+    }
+
+
+def _gone(symbol: str) -> dict[str, Any]:
+    base, _, quote = symbol.partition("/")
+    return dict.fromkeys(("tick", "lot", "min_notional")) | {
+        "base": base,
+        "quote": quote or None,
+        "listed": False,
+        "active": False,
+        "shortable": False,
     }
 
 
@@ -91,9 +117,11 @@ def refresh_bars_5m(
     markets: dict[str, Any],
     production_map: dict[str, Any],
     stored: BarStore,
+    latest_orders: dict[str, Any] | None,
 ) -> Iterator[BarsUpdate]:
-    """Newest bars of the production pairs' symbols at the trading timeframe."""
-    pairs = production_map["pairs"]
+    """Newest bars, at the trading timeframe, of the symbols of production pairs and of pairs still held."""
+    held = latest_orders["book"]["holdings"] if latest_orders else []
+    pairs = [*production_map["pairs"], *held]
     symbols = sorted({pair[leg] for pair in pairs for leg in ("dependent", "independent")})
     yield from _fetch(market, ingestion, markets, symbols, ingestion.trading_timeframe, stored)
 
@@ -112,6 +140,8 @@ def _fetch(
     yield BarsUpdate(source.identity, {}, {})
     fetched = failed = 0
     for symbol in progress(symbols, len(symbols), f"bars {timeframe}"):
+        if not markets["symbols"].get(symbol, {"listed": True})["listed"]:
+            continue  # nobody serves it any more; what is stored stays
         before = stored[symbol] if symbol in stored else bars.empty_bars()
         known_bad = stored.entry(symbol).get("rejected", {}) if symbol in stored else {}
         frame, meta = _fetch_symbol(source, symbol, timeframe, before, known_bad, since, until, ingestion.page_limit)

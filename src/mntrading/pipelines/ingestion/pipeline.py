@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 fetch_markets,
-                inputs=["params:market", "params:ingestion"],
+                inputs=["params:market", "params:ingestion", "ohlcv_1h_stored"],
                 outputs="markets",
                 name="fetch_markets",
             ),
@@ -30,7 +30,14 @@ def create_refresh_pipeline() -> Pipeline:
     """The market's clock and the newest bars of the production pairs: what a live cycle begins with."""
     refresh = Node(
         refresh_bars_5m,
-        inputs=["params:market", "params:ingestion", "markets", "production_map", "ohlcv_5m_stored"],
+        inputs=[
+            "params:market",
+            "params:ingestion",
+            "markets",
+            "production_map",
+            "ohlcv_5m_stored",
+            "latest_orders_stored",
+        ],
         outputs="ohlcv_5m",
         name="refresh_bars_5m",
     )

@@ -15,7 +15,7 @@ from mntrading.core.roster import Roster, RosterFold
 from mntrading.core.training import GroupFit
 from mntrading.datasets import Commit, Partitions, StoredModel
 from mntrading.params import ComputeParams, FeatureParams, LabelParams, ModellingParams
-from mntrading.pipelines.common import digest, fan_out, header, number, rows
+from mntrading.pipelines.common import digest, fan_out, header, must_follow, number, rows
 
 LOGGER = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ def train_models(
 ) -> Iterator[dict[str, StoredModel] | Commit]:
     """One model per fold and group, fitted inside the fold's formation window only."""
     training.check_gap(modelling, labels)
+    must_follow(roster, pair_datasets=pair_datasets)
     names = tuple(pair_datasets.meta["feature_names"])
     groups = [
         (entry, group, pair_ids)
@@ -60,8 +61,9 @@ def train_models(
     spec = digest(features.model_dump(mode="json"))
     trained, scores = [], {}
     for id_, result in fan_out(fit, groups, compute, "training"):
-        scores[id_] = {"reason": result.reason, "candidates": rows(result.scores)}
-        LOGGER.info("%s: %s", id_, result.reason or f"{result.model.name}" if result.model else result.reason)
+        chosen = result.model.name if result.model else None
+        scores[id_] = {"chosen": chosen, "reason": result.reason, "candidates": rows(result.scores)}
+        LOGGER.info("%s: %s", id_, chosen or result.reason)
         if result.model is not None:
             trained.append(id_)
             yield {id_: _stored(result.model, spec)}
@@ -94,6 +96,7 @@ def predict_pairs(
     One frame per pair, indexed by bar open: ``probability`` and the ``fold`` whose model gave it. Folds in which
     the pair has no model have no rows.
     """
+    must_follow(roster, pair_features=pair_features, pair_models=pair_models)
     parsed = Roster.parse(roster)
 
     def predict(pair_id: str) -> tuple[str, pd.DataFrame]:
@@ -108,7 +111,7 @@ def predict_pairs(
 
     for pair_id, frame in fan_out(predict, sorted(pair_features), compute, "predictions"):
         yield {pair_id: frame}
-    made_from = {"pair_features": pair_features, "pair_models": pair_models}
+    made_from = {"pair_features": pair_features, "pair_models": pair_models, "roster": roster}
     yield Commit(tuple(pair_features), header(roster["as_of"], made_from, {}))
 
 
@@ -133,6 +136,7 @@ def score_models(
     predictions: Partitions, pair_datasets: Partitions, pair_models: Partitions, roster: dict[str, Any]
 ) -> dict[str, Any]:
     """In-formation scores of every candidate beside the out-of-sample scores of the chosen model."""
+    must_follow(roster, predictions=predictions, pair_datasets=pair_datasets, pair_models=pair_models)
     cross_validated = pair_models.meta["scores"]
     out_of_sample: dict[str, Any] = {}
     everything: list[pd.DataFrame] = []

@@ -32,6 +32,8 @@ def screen_pairs(
     as_of = pd.Timestamp(markets["as_of"])
     symbols = [symbol for symbol in ohlcv_1h if symbol in markets["symbols"]]
     close, volume = ohlcv_1h.wide("close", symbols), ohlcv_1h.wide("volume", symbols)
+    since = pd.Timestamp(markets["since"])
+    close, volume = close.loc[close.index >= since], volume.loc[volume.index >= since]
     folds = walk_forward(close.index[0], as_of, schedule)
     made_from = {"ohlcv_1h": ohlcv_1h}
     params = {"screening": screening, "schedule": schedule}
