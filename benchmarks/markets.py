@@ -100,6 +100,10 @@ def main() -> int:
     universes = sum(line["folds"] for line in null)
     hit = sum(line["folds_with_pairs"] for line in null)
     broken = []
+    if hit > 0.07 * universes:
+        broken.append(f"{hit} of {universes} formation windows of null select a pair")
+    if any(line["gross_pnl"] <= 0 for line in ou):
+        broken.append("ou does not pay before costs")
     if champions > max(1, 0.05 * seeds):
         broken.append(f"{champions} null markets have a champion")
     if any(line["beta"] is None or abs(line["beta"] / line["true_beta"] - 1) > 0.1 for line in ou):

@@ -321,7 +321,9 @@ def _performance_section(research: Research) -> Section:
         "choice. The whole roster trades every pair that passed the screen, without that choice, for comparison."
     ]
     if not champions["n_fills"]:
-        text.append("No pair was a champion before any trading window: the champions portfolio stayed in cash.")
+        chosen = sum(line["n_champions"] for line in research.summary["folds"])
+        why = "No champion entered a trade" if chosen else "No pair was a champion before any trading window"
+        text.append(f"{why}: the champions portfolio stayed in cash.")
     first, last = (
         research.roster.completed[0].fold.formation_end,
         research.roster.completed[-1].fold.trading_end,
