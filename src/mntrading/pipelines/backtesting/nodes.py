@@ -136,18 +136,14 @@ def backtest_portfolio(
     totals = {name: _statistics(result, parsed, statistics) for name, result in results.items()}
     made_from = {"pair_curves": pair_curves, "trades": trades, "ohlcv_5m": ohlcv_5m, "roster": roster}
     params = {"backtest": backtest, "champions": champions, "portfolio": sizes, "statistics": statistics}
+    pairs = _pair_table(parsed, windows)
     summary = {
         **header(roster["as_of"], made_from, params),
         "portfolio": totals,
         "folds": folds,
-        "pairs": _pair_table(parsed, windows),
+        "pairs": pairs,
         "refused_entries": results["champions"].refused,
-        "metrics": {f"{name}.{key}": value for name, total in totals.items() for key, value in total.items()}
-        | {
-            f"fold.{line['fold']}.{key}": line[key]
-            for line in folds
-            for key in ("n_pairs", "champions_return", "roster_return")
-        },
+        "metrics": _tracked(totals, folds, pairs),
     }
     for name, total in totals.items():
         LOGGER.info(
@@ -286,6 +282,25 @@ def _statistics(
             "mean_gross": float((result.exposure["gross"] / result.equity).mean()) if len(result.equity) else 0.0,
         }
     )
+
+
+def _tracked(
+    totals: Mapping[str, Mapping[str, float | None]], folds: list[dict[str, Any]], pairs: list[dict[str, Any]]
+) -> dict[str, float | None]:
+    """Figures for the tracking server: portfolios, folds, and the pairs in aggregate."""
+    net = np.array([line["net_pnl"] for line in pairs], dtype=np.float64)
+    out: dict[str, float | None] = {
+        f"{name}.{key}": value for name, total in totals.items() for key, value in total.items()
+    }
+    for line in folds:
+        keys = ("n_pairs", "n_champions", "n_trades", "champions_return", "roster_return")
+        out |= {f"fold.{line['fold']}.{key}": line[key] for key in keys}
+    return out | {
+        "pairs.n_traded": float(len(net)),
+        "pairs.share_positive": number(float((net > 0).mean())) if len(net) else None,
+        "pairs.median_net_pnl": number(float(np.median(net))) if len(net) else None,
+        "pairs.total_costs": float(sum(line["costs"] for line in pairs)),
+    }
 
 
 def _pair_table(roster: Roster, windows: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
