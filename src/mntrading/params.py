@@ -286,10 +286,9 @@ class PortfolioParams(Block):
 
 
 class ProductionParams(Block):
-    """How long a promoted configuration may be used, and how old its bars may be."""
+    """How long a promoted configuration may be used."""
 
     valid_days: PositiveInt
-    max_staleness_bars: PositiveInt
 
 
 # ------------------------------------------------------------------------------------- reporting

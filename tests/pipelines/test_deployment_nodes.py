@@ -158,8 +158,9 @@ def test_doubtful_inputs_give_no_entry_and_say_why(
         ((signal,),) = signals.values()
         return signal["action"], signal["reason"]
 
-    stale = stored(tmp_path / "stale", bars, moment - 10 * STEP)
-    assert action(stale, map_) == ("flat", "bars are 10 bars old")
+    for late in (1, 10):
+        stale = stored(tmp_path / f"stale_{late}", bars, moment - late * STEP)
+        assert action(stale, map_) == ("flat", f"bars are {late} bars old")
     expired = production(params, spec, rule, pair, begin - pd.Timedelta(days=40))
     assert action(stored(tmp_path / "b", bars), expired) == ("flat", "the production map has expired")
     wants = {**map_, "pairs": [{**map_["pairs"][0], "model": {"id": "live/pooled", "sha256": "0" * 64}}]}
@@ -179,7 +180,7 @@ def test_an_altered_map_and_a_state_from_the_future_are_refused(
     store, moment = stored(tmp_path, bars), START + pd.Timedelta(days=10)
     map_ = production(params, spec, rule, pair, START + pd.Timedelta(days=9))
     with pytest.raises(ArtifactError, match="altered after promotion"):
-        infer_signals(store, at(moment), {**map_, "max_staleness_bars": 999}, no_models(tmp_path), None)
+        infer_signals(store, at(moment), {**map_, "expires": "2099-01-01T00:00:00Z"}, no_models(tmp_path), None)
     _, state = infer_signals(store, at(moment), map_, no_models(tmp_path), None)
     with pytest.raises(BarDataError, match="ahead of the newest bar"):
         infer_signals(store, at(moment - STEP), map_, no_models(tmp_path), state)

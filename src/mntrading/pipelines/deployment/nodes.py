@@ -123,7 +123,6 @@ def promote(
         "feature_spec": digest(features.model_dump(mode="json")),
         "strategy": backtest.strategy.model_dump(mode="json"),
         "costs": backtest.costs.model_dump(mode="json"),
-        "max_staleness_bars": production.max_staleness_bars,
         "pairs": pairs,
     }
     id_ = content_hash(frozen)
@@ -218,7 +217,6 @@ def _infer_pair(
     chance, doubts = _probability(entry, frame, production_models)
     doubts += _doubts(production_map, staleness, bar_close)
     # time goes on where bars are missing: a held pair ages, and its time stop comes
-    newest_row = frame.index[-1] if len(frame) else None
     begin = newest_open if last_open is None else last_open + step
     todo = pd.date_range(begin, newest_open, freq=step, unit="ms")
     frame = frame.reindex(todo)
@@ -230,7 +228,7 @@ def _infer_pair(
             probability=None if chance is None else float(chance.get(moment, float("nan"))),
             half_life_bars=entry["half_life_hours"] / (step / pd.Timedelta(1, unit="h")),
             needs_probability=strategy.asks_model(rule, entry["model"] is not None),
-            entries_allowed=moment == newest_row and not doubts,
+            entries_allowed=moment == newest_open and not doubts,
         )  # fmt: skip
     last = frame.iloc[-1] if len(frame) else pd.Series(float("nan"), index=frame.columns)
     probability = None if chance is None or not len(chance) else number(float(chance.iloc[-1]))
@@ -271,7 +269,7 @@ def _recent(store: BarStore, symbol: str, start: pd.Timestamp, end: pd.Timestamp
 def _doubts(production_map: Mapping[str, Any], staleness: int | None, bar_close: pd.Timestamp) -> list[str]:
     """Why no entry may be made now, model apart; empty when all is well."""
     out = []
-    if staleness is None or staleness > production_map["max_staleness_bars"]:
+    if staleness != 0:
         out.append("no bars" if staleness is None else f"bars are {staleness} bars old")
     if bar_close > pd.Timestamp(production_map["expires"]):
         out.append("the production map has expired")
