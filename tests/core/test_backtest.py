@@ -103,6 +103,7 @@ def reference(
             "fees": fees, "slippage": slippage, "borrow": borrow, "turnover": turnover,
         })  # fmt: skip
         if order or t == last_bar:
+            cooling = max(0, cooling - 1)
             continue
         ending = t == last_bar - 1
         if trade:

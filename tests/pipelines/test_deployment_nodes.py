@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -85,10 +86,19 @@ def at(moment: pd.Timestamp) -> dict[str, Any]:
     return {"as_of": moment.isoformat(), "symbols": {}}
 
 
+@pytest.mark.parametrize("share_missing", [0.0, 0.02])
 def test_live_signals_bar_by_bar_are_the_decisions_of_the_backtest(
-    tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any
+    tmp_path: Path,
+    bars: dict[str, pd.DataFrame],
+    pair: Pair,
+    params: Any,
+    spec: Any,
+    rule: Any,
+    share_missing: float,
 ) -> None:
     begin, end = START + pd.Timedelta(days=9), START + pd.Timedelta(days=11)
+    rng = np.random.default_rng(5)
+    bars = {symbol: frame.loc[rng.random(len(frame)) >= share_missing] for symbol, frame in bars.items()}
     features = build_features(bars[pair.dependent], bars[pair.independent], spec)
     window = features.loc[(features.index >= begin) & (features.index < end)]
     traded = run_pair(
@@ -105,10 +115,12 @@ def test_live_signals_bar_by_bar_are_the_decisions_of_the_backtest(
         signals, state = infer_signals(store, at(moment + STEP), map_, no_models(tmp_path), state)
         ((signal,),) = signals.values()
         told.append((moment, signal["action"], signal["side"], signal["z"]))
-    table = traded.trades.loc[traded.trades["exit_decision"] < window.index[-2]]
-    entered = [(moment, side, z) for moment, action, side, z in told if action == "enter"]
-    assert entered[: len(table)] == list(zip(table["entry_decision"], table["side"], table["entry_z"], strict=True))
-    assert [m for m, action, *_ in told if action == "exit"] == list(table["exit_decision"])
+    there = set.intersection(*(set(frame["timestamp"]) for frame in bars.values()))
+    filled = [(moment, side, z) for moment, action, side, z in told if action == "enter" and moment + STEP in there]
+    table = traded.trades
+    assert filled == list(zip(table["entry_decision"], table["side"], table["entry_z"], strict=True))
+    closed = table.loc[table["exit_decision"] < window.index[-2], "exit_decision"]
+    assert [moment for moment, action, *_ in told if action == "exit"] == list(closed)
 
 
 def test_signals_do_not_change_when_the_future_is_removed(
@@ -258,7 +270,7 @@ def test_a_pair_without_bars_ages_towards_its_time_stop(
     begin = START + pd.Timedelta(days=9)
     map_, models = production(params, spec, rule, pair, begin), no_models(tmp_path)
     moment, _, state = entering(stored(tmp_path / "all", bars), map_, models, begin)
-    ended = stored(tmp_path / "ended", bars, moment)
+    ended = stored(tmp_path / "ended", bars, moment + STEP)
     limit = int(rule.max_holding_half_lives * HALF_LIFE_HOURS * 12)
     signals, _ = infer_signals(ended, at(moment + (limit - 1) * STEP), map_, models, state)
     ((held,),) = signals.values()

@@ -158,6 +158,9 @@ def _simulate(
                 where[trades, 6] = t - where[trades, 0]
                 value[trades, 10] = z[t]
                 where[trades, 4] = before
+        elif pending == 2:
+            # the strategy is flat and its cool-down runs, whether or not the exit could be filled yet
+            cooldown = max(cooldown - 1, 0)
     return book, value[:trades], where[:trades]
 
 

@@ -222,7 +222,11 @@ def _infer_pair(
     frame = frame.reindex(todo)
     state = strategy.StrategyState(**before["strategy"]) if before else strategy.StrategyState()
     action, reason = strategy.HOLD, ""
-    for moment, z, hedge_ratio in zip(todo, frame["z"], frame["hedge_ratio"], strict=True):
+    for moment, spread, z, hedge_ratio in zip(todo, frame["spread"], frame["z"], frame["hedge_ratio"], strict=True):
+        if state.side and not state.bars_held and pd.isna(spread):
+            state = (
+                strategy.StrategyState()
+            )  # the bar to fill the entry on is missing: the entry is off, as in research
         state, action, reason = strategy.step(
             state, rule, z=float(z), hedge_ratio=float(hedge_ratio),
             probability=None if chance is None else float(chance.get(moment, float("nan"))),
