@@ -146,10 +146,7 @@ def backtest_portfolio(
         "metrics": _tracked(totals, folds, pairs),
     }
     for name, total in totals.items():
-        LOGGER.info(
-            "%s portfolio: Sharpe %s (%s … %s), net %s", name, total["sharpe"], total["sharpe_low"],
-            total["sharpe_high"], total["total_return"],
-        )  # fmt: skip
+        LOGGER.info("%s portfolio, out of sample after costs: %s", name, _in_words(total))
     return equity, results["champions"].fills, summary
 
 
@@ -282,6 +279,14 @@ def _statistics(
             "mean_gross": float((result.exposure["gross"] / result.equity).mean()) if len(result.equity) else 0.0,
         }
     )
+
+
+def _in_words(total: Mapping[str, float | None]) -> str:
+    net, sharpe, low, high = (total[key] for key in ("total_return", "sharpe", "sharpe_low", "sharpe_high"))
+    if sharpe is None:
+        return "nothing was traded"
+    interval = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
+    return f"net {net or 0.0:.2%}, Sharpe {sharpe:.2f}{interval}"
 
 
 def _tracked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,15 +39,16 @@ def render_research_report(
     backtest: BacktestParams,
     statistics: StatisticsParams,
     reporting: ReportingParams,
-) -> tuple[str, str]:
-    """What research found and how it would have traded; Markdown and HTML."""
+) -> tuple[str, str, dict[str, Any]]:
+    """What research found and how it would have traded: Markdown, HTML, and the figures as plotly has them."""
     research = _research(
         ohlcv_1h, ohlcv_5m, markets, roster, screened_pairs, cointegration_tests, pair_features, trades,
         equity_curves, backtest_summary, model_scores, champion_registry, run_record,
         screening, backtest, statistics, reporting,
     )  # fmt: skip
-    context = research_context(research, RESEARCH_HTML)
-    return render_markdown(context), render_html(context, draw(research))
+    context, figures = research_context(research, RESEARCH_HTML), draw(research)
+    plain = {name: json.loads(figure.to_json()) for name, figure in figures.items()}
+    return render_markdown(context), render_html(context, figures), plain
 
 
 def render_report(

@@ -32,7 +32,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 render_research_report,
                 inputs=RESEARCH,
-                outputs=["research_report", "research_report_html"],
+                outputs=["research_report", "research_report_html", "research_figures"],
                 name="render_research_report",
                 tags="research",
             ),
