@@ -16,7 +16,7 @@ from kedro.validation import ParameterValidationError
 from conftest import Project
 from mntrading.core.errors import MNTradingError
 
-pytestmark = pytest.mark.xdist_group("e2e")
+pytestmark = pytest.mark.xdist_group("e2e_input")
 
 
 @pytest.mark.parametrize(
