@@ -86,6 +86,7 @@ class RunHooks:
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], catalog: DataCatalog) -> None:
         """Take the storage root's lock, then write the record of the run that begins."""
+        JOURNAL.record = None  # a session before this one in the same process has left its own
         self._acquire(catalog)
         JOURNAL.record = RunRecord(
             run_id=run_params["run_id"],
