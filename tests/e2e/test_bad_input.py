@@ -213,6 +213,8 @@ def test_bars_with_gaps_and_nan_are_stored_without_the_bad_rows(fresh: Project, 
     stored = pd.read_parquet(fresh.root / "raw/ohlcv_1h.parquet")
     assert np.isfinite(stored[["open", "high", "low", "close", "volume"]].to_numpy()).all()
     assert (stored["low"] > 0).all()
+    ledger = fresh.json("raw/ohlcv_1h.meta.json")["partitions"]["S0-USDT"]["rejected"]
+    assert "price not positive" in ledger.values()
 
 
 def test_an_empty_file_of_bars_is_named(fresh: Project, tmp_path: Path) -> None:

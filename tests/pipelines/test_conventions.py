@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -188,8 +187,3 @@ def test_no_secret_stands_in_a_configuration_file() -> None:
         text = path.read_text().lower()
         assert "secret_access_key:" not in text, path
         assert "password:" not in text, path
-
-
-def test_the_project_folder_is_where_the_tests_expect_it() -> None:
-    assert (PROJECT / "pyproject.toml").is_file()
-    assert os.fspath(PROJECT).endswith(PROJECT.name)

@@ -160,7 +160,9 @@ def infer_signals(
         after[pair_id] = state
     for pair_id in sorted(set(before) - set(after)):
         if before[pair_id]["side"]:
-            signals.append(_left_the_map(pair_id, before[pair_id], production_map, bar_close))
+            left = {"pair_id": pair_id, **before[pair_id]}
+            why = "closing: pair is not in production any more"
+            signals.append(_line(left, production_map, bar_close, action="exit", side=0, reason=why, known={}))
     stamp = f"{bar_close:%Y%m%dT%H%M%SZ}"
     LOGGER.info("signals %s: %s", stamp, ", ".join(f"{s['pair_id']} {s['action']}" for s in signals) or "none")
     state = {
@@ -224,9 +226,8 @@ def _infer_pair(
     action, reason = strategy.HOLD, ""
     for moment, spread, z, hedge_ratio in zip(todo, frame["spread"], frame["z"], frame["hedge_ratio"], strict=True):
         if state.side and not state.bars_held and pd.isna(spread):
-            state = (
-                strategy.StrategyState()
-            )  # the bar to fill the entry on is missing: the entry is off, as in research
+            # the bar to fill the entry on is missing: the entry is off, as in research
+            state = strategy.StrategyState()
         state, action, reason = strategy.step(
             state, rule, z=float(z), hedge_ratio=float(hedge_ratio),
             probability=None if chance is None else float(chance.get(moment, float("nan"))),
@@ -235,27 +236,20 @@ def _infer_pair(
             entries_allowed=moment == newest_open and not doubts,
         )  # fmt: skip
     last = frame.iloc[-1] if len(frame) else pd.Series(float("nan"), index=frame.columns)
-    probability = None if chance is None or not len(chance) else number(float(chance.iloc[-1]))
+    probability = None if chance is None else number(float(chance.get(newest_open, float("nan"))))
     held = "hold" if state.side else "flat"
-    signal = {
-        "pair_id": entry["pair_id"],
-        "dependent": entry["dependent"],
-        "independent": entry["independent"],
-        "bar_close": bar_close,
-        "action": _ACTIONS.get(action, held),
-        "side": state.side,
-        "z": number(float(last["z"])),
-        "hedge_ratio": number(float(last["hedge_ratio"])),
-        "spread_std": number(float(last["spread_std"])),
-        "half_life_hours": entry["half_life_hours"],
-        "probability": probability,
-        "confidence": strategy.confidence(rule, z=float(last["z"]), probability=probability),
-        "reason": "; ".join(doubts) or reason,
-        "staleness_bars": staleness,
-        "model_sha256": entry["model"]["sha256"] if entry["model"] else None,
-        "map_id": production_map["id"],
-    }
-    signal["id"] = content_hash(signal)[:16]
+    signal = _line(
+        entry, production_map, bar_close, action=_ACTIONS.get(action, held), side=state.side,
+        reason="; ".join(doubts) or reason,
+        known={
+            **{name: number(float(last[name])) for name in ("z", "hedge_ratio", "spread_std")},
+            "half_life_hours": entry["half_life_hours"],
+            "probability": probability,
+            "confidence": strategy.confidence(rule, z=float(last["z"]), probability=probability),
+            "staleness_bars": staleness,
+            "model_sha256": entry["model"]["sha256"] if entry["model"] else None,
+        },
+    )  # fmt: skip
     return signal, {
         "dependent": entry["dependent"],
         "independent": entry["independent"],
@@ -298,25 +292,30 @@ def _probability(
     return training.predict(promoted, frame), []
 
 
-def _left_the_map(
-    pair_id: str, state: Mapping[str, Any], production_map: Mapping[str, Any], bar_close: pd.Timestamp
+_MEASURED = (
+    "z", "hedge_ratio", "spread_std", "half_life_hours", "probability", "confidence", "staleness_bars", "model_sha256",
+)  # fmt: skip
+
+
+def _line(
+    pair: Mapping[str, Any],
+    production_map: Mapping[str, Any],
+    bar_close: pd.Timestamp,
+    *,
+    action: str,
+    side: int,
+    reason: str,
+    known: Mapping[str, Any],
 ) -> dict[str, Any]:
+    """One line of a bar's signals; its id is the hash of its content, and what is not known is None."""
     signal = {
-        "pair_id": pair_id,
-        "dependent": state["dependent"],
-        "independent": state["independent"],
+        **{name: pair[name] for name in ("pair_id", "dependent", "independent")},
         "bar_close": bar_close,
-        "action": "exit",
-        "side": 0,
-        "z": None,
-        "hedge_ratio": None,
-        "spread_std": None,
-        "half_life_hours": None,
-        "probability": None,
-        "confidence": None,
-        "reason": "closing: pair is not in production any more",
-        "staleness_bars": None,
-        "model_sha256": None,
+        "action": action,
+        "side": side,
+        **dict.fromkeys(_MEASURED),
+        **known,
+        "reason": reason,
         "map_id": production_map["id"],
     }
     return {**signal, "id": content_hash(signal)[:16]}
