@@ -8,7 +8,7 @@ never starts a run. Units are in the field's name or its description.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -86,31 +86,66 @@ class CcxtParams(Block):
     """Any exchange ccxt knows by this id; public market data only."""
 
     exchange: str
+    base_url: str | None
     max_attempts: PositiveInt
+    max_concurrency: PositiveInt
+
+
+class CustomParams(Block):
+    """A source of one's own: the dotted path of its class, and what the class is called with."""
+
+    loader: str | None
+    options: dict[str, Any]
 
 
 class MarketParams(Block):
     """Which source the bars come from, and the settings of each kind of source."""
 
-    source: Literal["simulator", "files", "ccxt"]
+    source: Literal["simulator", "files", "ccxt", "custom"]
     simulator: SimulatorParams
     files: FilesParams
     ccxt: CcxtParams
+    custom: CustomParams
 
 
 # ------------------------------------------------------------------------------------- ingestion
 
 
+class ListingParams(Block):
+    """Which symbols are ingested when none are listed by name."""
+
+    quote: str
+    top_n: PositiveInt | None
+    ranked_at: Moment | None
+    ranked_days: PositiveInt
+    min_age_days: Annotated[int, Field(ge=0)]
+    excluded_bases: tuple[str, ...]
+    leveraged_suffixes: tuple[str, ...]
+
+
+class QualityParams(Block):
+    """When a row is taken for one in a wrong unit, and when for the first of another coin."""
+
+    max_jump: Annotated[float, Field(gt=1)]
+    confirm_bars: PositiveInt
+    reuse_gap_hours: Positive
+    reuse_jump: Annotated[float, Field(gt=1)]
+
+
 class IngestionParams(Block):
-    """What is fetched: symbols, timeframes and range."""
+    """What is fetched: symbols, timeframes and range; what is believed; what is checked before."""
 
     symbols: tuple[str, ...] | None
-    quote: str
+    listing: ListingParams
+    quality: QualityParams
     screening_timeframe: str
     trading_timeframe: str
     since_utc: Moment
     until_utc: Moment | None
     page_limit: Annotated[int, Field(ge=2)]
+    gap_final_days: NonNegative
+    verify: Literal["hashes", "sizes"]
+    funding: bool
 
 
 # ------------------------------------------------------------------------------------- screening

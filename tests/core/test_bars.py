@@ -23,7 +23,6 @@ from mntrading.core.bars import (
     timeframe_ms,
     times_ms,
     to_ms,
-    upsert,
     wide,
 )
 from mntrading.core.errors import BarDataError, ParameterError
@@ -115,14 +114,6 @@ def test_a_bar_is_closed_when_its_timeframe_has_passed():
     assert len(closed_bars(frame, "5m", START + 10 * minute)) == 2
     assert len(closed_bars(frame, "5m", START + 10 * minute - pd.Timedelta(milliseconds=1))) == 1
     assert len(closed_bars(frame, "5m", START + 4 * minute)) == 0
-
-
-def test_a_fresh_bar_replaces_a_stored_one_and_late_bars_fall_into_place():
-    stored, fresh = bars_of(A, [1.0, np.nan, 3.0]), bars_of(A, [np.nan, 2.0, 9.0, 4.0])
-    both = upsert(stored, fresh)
-    assert both["close"].tolist() == [1.0, 2.0, 9.0, 4.0]
-    assert both["timestamp"].tolist() == grid(4).tolist()
-    pd.testing.assert_frame_equal(upsert(both, both), both)
 
 
 def test_coarser_bars_by_hand():

@@ -47,11 +47,6 @@ def stored(value):
     return json.loads(json.dumps(value, default=str))
 
 
-def blocks():
-    files = [yaml.safe_load(path.read_text()) for path in CONF.glob("parameters*.yml")]
-    return {name: BLOCKS[name].model_validate(block) for file in files for name, block in file.items()}
-
-
 def bars(path, timeframe, symbols):
     dataset = BarsDataset(path=str(path / f"ohlcv_{timeframe}.parquet"), timeframe=timeframe)
     rows = np.array([[START.value // 10**6 + i * 3_600_000, 1, 2, 1, 2, 9] for i in range(3)], dtype=float)
@@ -66,9 +61,9 @@ def folder(path, parts, format="parquet"):
     return dataset
 
 
-def entries(path, pairs):
+def entries(path, pairs, params):
     """Everything the nodes read, of a run whose folds all have the pairs."""
-    given = blocks()
+    given = vars(params)
     hashes = {name: digest(block.model_dump(mode="json")) for name, block in given.items()}
     row = [RosterPair(pair, 6.0, 0.001, 1.1) for pair in pairs]
     roster = stored(
@@ -169,8 +164,8 @@ def run(found, pipeline: Pipeline | None = None):
 
 
 @pytest.fixture
-def found(tmp_path):
-    return entries(tmp_path, [TRADED, OTHER])
+def found(tmp_path, params):
+    return entries(tmp_path, [TRADED, OTHER], params)
 
 
 @pytest.fixture
@@ -222,8 +217,8 @@ def test_only_the_best_pair_is_read(found, tmp_path):
     assert "figure-pair" in run(found)["latest_report_html"]
 
 
-def test_a_run_without_any_pair_is_reported_in_words(tmp_path):
-    for text in run(entries(tmp_path, [])).values():
+def test_a_run_without_any_pair_is_reported_in_words(tmp_path, params):
+    for text in run(entries(tmp_path, [], params)).values():
         assert "0 of 6 pairs pass" in text
         assert "No bars of 5m are stored" in text
 

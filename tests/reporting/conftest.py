@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from mntrading.core.roster import Roster, RosterPair
 from mntrading.core.schedule import Fold
 from mntrading.core.types import Pair
-from mntrading.params import BacktestParams, ReportingParams, ScreeningParams
 from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research
 
-BASE = Path(__file__).parents[2] / "conf" / "base"
 DAY = pd.Timedelta(1, unit="D")
 START = pd.Timestamp("2024-01-01", tz="UTC")
 GOOD, BAD, GONE = Pair("AAA/USDT", "BBB/USDT"), Pair("CCC/USDT", "DDD/USDT"), Pair("EEE/USDT", "FFF/USDT")
@@ -40,10 +36,6 @@ STATISTICS = (
     "total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_low", "sharpe_high",
     "probabilistic_sharpe", "sortino", "max_drawdown",
 )  # fmt: skip
-
-
-def parameters(name, block):
-    return yaml.safe_load((BASE / f"parameters_{name}.yml").read_text())[block]
 
 
 def screen(fold, pairs=(), *, tested=6, nearest=()):
@@ -76,7 +68,7 @@ def candidate(pair, *reasons):
 
 
 @pytest.fixture
-def research():
+def research(params):
     rows = {pair: RosterPair(pair, 6.0, 0.001, 1.1) for pair in (GOOD, BAD, GONE)}
     roster = Roster.build(zip(FOLDS, ([rows[GOOD], rows[GONE]], [rows[GOOD]], [rows[GOOD], rows[BAD]]), strict=True))
     index = pd.date_range(FOLDS[0].formation_end, FOLDS[1].trading_end, freq="5min", inclusive="left", unit="ms")
@@ -120,7 +112,6 @@ def research():
         "reason": "",
         "candidates": [scored | {"model": "base_rate"}, scored | {"model": "lightgbm"}],
     }
-    backtest = BacktestParams.model_validate(parameters("backtesting", "backtest"))
     return Research(
         as_of=START + 19 * DAY,
         source="files:/bars",
@@ -146,11 +137,11 @@ def research():
         run=RUN,
         hashes={"roster": "0" * 64},
         doubts=(),
-        screening=ScreeningParams.model_validate(parameters("screening", "screening")),
-        strategy=backtest.strategy,
-        costs=backtest.costs,
+        screening=params.screening,
+        strategy=params.backtest.strategy,
+        costs=params.backtest.costs,
         level=0.95,
-        reporting=ReportingParams.model_validate(parameters("reporting", "reporting")),
+        reporting=params.reporting,
     )
 
 

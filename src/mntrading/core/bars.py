@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mntrading.core.errors import BarDataError, ParameterError
@@ -17,7 +18,9 @@ from mntrading.core.types import FloatArray, IntArray
 COLUMNS: Final = ("timestamp", "symbol", "open", "high", "low", "close", "volume")
 PRICES: Final = ("open", "high", "low", "close")
 TIMESTAMP_DTYPE: Final = "datetime64[ms, UTC]"
+TIME_RANGE: Final = "time before 1970 or after 2262"
 
+_LAST_MS: Final = float(pd.Timestamp.max.value // 1_000_000)  # what a timestamp in nanoseconds can still say
 _UNIT_MS: Final = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -62,7 +65,7 @@ def bars_from_rows(rows: FloatArray, symbol: str) -> pd.DataFrame:
     return frame
 
 
-def invalid_rows(rows: FloatArray, timeframe: str) -> pd.Series:
+def invalid_rows(rows: FloatArray, timeframe: str) -> npt.NDArray[np.object_]:
     """Reason each raw row breaks the contract, empty string where it does not.
 
     Parameters
@@ -74,16 +77,31 @@ def invalid_rows(rows: FloatArray, timeframe: str) -> pd.Series:
 
     Returns
     -------
-    Series of str, length n, aligned with ``rows``.
+    Texts, length n, aligned with ``rows``.
     """
     table = np.asarray(rows, dtype=np.float64).reshape(-1, 6)
+    step = timeframe_ms(timeframe)
+    time, volume = table[:, 0], table[:, 5]
+    open_, high, low, close = table[:, 1:5].T
+    with np.errstate(invalid="ignore"):
+        sound = (low > 0) & (low <= open_) & (low <= close) & (high >= open_) & (high >= close) & (high < np.inf)
+        sound &= (volume >= 0) & (volume < np.inf) & (time >= 0) & (time <= _LAST_MS) & (time % step == 0)
+    reason = np.full(len(table), "", dtype=object)
+    doubtful = np.flatnonzero(~sound)
+    if doubtful.size:  # a text is looked for only where there is one
+        reason[doubtful] = _reasons(table[doubtful], step, timeframe)
+    return reason
+
+
+def _reasons(table: FloatArray, step: int, timeframe: str) -> npt.NDArray[np.object_]:
     reason = np.full(len(table), "", dtype=object)
     time, prices, volume = table[:, 0], table[:, 1:5], table[:, 5]
     open_, high, low, close = prices.T
     with np.errstate(invalid="ignore"):
         checks = (
             (~np.isfinite(table).all(axis=1), "not finite"),
-            (time % timeframe_ms(timeframe) != 0, f"off the {timeframe} grid"),
+            (time % step != 0, f"off the {timeframe} grid"),
+            ((time < 0) | (time > _LAST_MS), TIME_RANGE),
             ((prices <= 0).any(axis=1), "price not positive"),
             (volume < 0, "negative volume"),
             (
@@ -93,7 +111,7 @@ def invalid_rows(rows: FloatArray, timeframe: str) -> pd.Series:
         )
     for failed, why in checks:
         reason[failed & (reason == "")] = why
-    return pd.Series(reason, dtype="str")
+    return reason
 
 
 def check_bars(frame: pd.DataFrame, timeframe: str, *, where: str = "bars") -> None:
@@ -105,10 +123,10 @@ def check_bars(frame: pd.DataFrame, timeframe: str, *, where: str = "bars") -> N
         raise BarDataError(f"timestamp is {frame['timestamp'].dtype}, expected {TIMESTAMP_DTYPE}", where=where)
     rows = np.column_stack([times_ms(frame["timestamp"]), frame[list(COLUMNS[2:])].to_numpy(dtype=np.float64)])
     reasons = invalid_rows(rows, timeframe)
-    bad = np.flatnonzero(reasons.to_numpy() != "")
+    bad = np.flatnonzero(reasons != "")
     if bad.size:
         row = frame.iloc[bad[0]]
-        raise BarDataError(f"{row['symbol']} at {row['timestamp']}: {reasons.iloc[bad[0]]}", where=where)
+        raise BarDataError(f"{row['symbol']} at {row['timestamp']}: {reasons[bad[0]]}", where=where)
     symbols = frame["symbol"].to_numpy(dtype=object)
     mixed = np.flatnonzero(symbols[1:] < symbols[:-1])
     if mixed.size:
@@ -125,13 +143,6 @@ def closed_bars(frame: pd.DataFrame, timeframe: str, as_of: pd.Timestamp) -> pd.
     """Only the bars that are closed at ``as_of``."""
     last_open = as_of - pd.Timedelta(timeframe_ms(timeframe), unit="ms")
     return frame.loc[frame["timestamp"] <= last_open]
-
-
-def upsert(stored: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
-    """Stored and fresh bars of one symbol as one sorted frame; a fresh bar replaces a stored one."""
-    both = pd.concat([stored, fresh], ignore_index=True)
-    both = both.drop_duplicates("timestamp", keep="last")
-    return both.sort_values("timestamp", kind="stable", ignore_index=True)
 
 
 def aggregate(frame: pd.DataFrame, timeframe: str) -> pd.DataFrame:

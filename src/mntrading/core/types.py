@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._=@~-]|^\.")
 
 
 @dataclass(frozen=True, order=True)
@@ -39,5 +43,12 @@ class Pair:
 
 
 def slug(symbol: str) -> str:
-    """File-name form of an exchange symbol: ``APT/USDT`` becomes ``APT-USDT``."""
-    return symbol.replace("/", "-").replace(":", "_")
+    """File-name form of an exchange symbol: ``APT/USDT`` becomes ``APT-USDT``.
+
+    What no path or URL should hold is written as ``~`` and its UTF-8 bytes: ``币/USDT`` becomes
+    ``~e5~b8~81-USDT``.
+    """
+    return _UNSAFE.sub(
+        lambda found: "".join(f"~{byte:02x}" for byte in found[0].encode()),
+        symbol.replace("/", "-").replace(":", "_"),
+    )
