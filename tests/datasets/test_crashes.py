@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from mntrading.core.bars import bars_from_rows
+from mntrading.core.bars import bars_from_rows, times_ms
+from mntrading.core.coverage import Ledger
 from mntrading.core.errors import ArtifactError
 from mntrading.datasets import (
     ArtifactDataset,
@@ -251,7 +252,7 @@ def _store_old(place: str) -> None:
 
 def _store_new(place: str) -> None:
     frames = {"A/USDT": _bars("A/USDT", 5), "C/USDT": _bars("C/USDT", 5)}
-    _store(place).save(BarsUpdate("sim", frames, {"A/USDT": {"requested_since": "x"}}))
+    _store(place).save(BarsUpdate("sim", frames, {"A/USDT": Ledger(fetched=((0, 5 * 3_600_000),))}))
 
 
 def test_bar_folder_is_one_readable_table_after_any_kill(tmp_path):
@@ -267,11 +268,40 @@ def test_bar_folder_is_one_readable_table_after_any_kill(tmp_path):
         assert {symbol: len(store[symbol]) for symbol in store} == counts
         assert {symbol: store.entry(symbol)["rows"] for symbol in store} == counts
         assert counts["A/USDT"] in (3, 5)
+        # what is said to have been asked for is there
+        assert len(store["A/USDT"]) == 5 or not store.ledger("A/USDT").fetched
         assert counts["B/USDT"] == 3
         _store_new(place)
         assert _contents(place) == _contents(f"{tmp_path}/reference")
 
     _killed_everywhere(_store_new, check, str(tmp_path))
+
+
+def _store_two_coins(place: str) -> None:
+    bars = bars_from_rows(np.array([[k * 3_600_000, 2.0, 3.0, 1.0, 2.0, 5.0] for k in (0, 1, 9000, 9001)]), "A/USDT")
+    _store(place).save(BarsUpdate("sim", {"A/USDT": bars}, {"A/USDT": Ledger(fetched=((0, 9002 * 3_600_000),))}))
+
+
+def _split(place: str) -> None:
+    _store(place).save(BarsUpdate("sim", archive={"A/USDT": ("A/USDT@old", 9001 * 3_600_000)}))
+
+
+def test_a_coin_put_under_another_name_is_never_lost_on_the_way(tmp_path):
+    _store_two_coins(f"{tmp_path}/reference")
+    _split(f"{tmp_path}/reference")
+    seen = set()
+
+    def check(place: str) -> None:
+        store = _store(place).load()
+        counts = {symbol: len(store[symbol]) for symbol in store}
+        seen.add(tuple(sorted(counts.items())))
+        assert {9001 * 3_600_000, 0} <= set(times_ms(store.frame()["timestamp"]).tolist())
+        _split(place)
+        assert _contents(place) == _contents(f"{tmp_path}/reference")
+
+    _killed_everywhere(_split, check, str(tmp_path))
+    assert (("A/USDT", 4),) in seen
+    assert (("A/USDT", 1), ("A/USDT@old", 3)) in seen
 
 
 _PREPARED: dict[Callable[[str], None], Callable[[str], None]] = {
@@ -280,6 +310,7 @@ _PREPARED: dict[Callable[[str], None], Callable[[str], None]] = {
     _grow_new: _grow_old,
     _prune: _grow_old,
     _store_new: _store_old,
+    _split: _store_two_coins,
 }
 
 

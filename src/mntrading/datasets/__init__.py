@@ -1,15 +1,18 @@
 """Crash-safe Kedro datasets: artefacts, folders of partitions, bars and models."""
 
 from mntrading.datasets.artifact import ArtifactDataset, Commit, Keyed, PartitionedArtifactDataset, Partitions
-from mntrading.datasets.bars_store import BarsDataset, BarStore, BarsUpdate
+from mntrading.datasets.bars_store import BarsDataset, BarStore, BarsUpdate, Damage
+from mntrading.datasets.contract import BarContract
 from mntrading.datasets.models import StoredModel
 
 __all__ = [
     "ArtifactDataset",
+    "BarContract",
     "BarStore",
     "BarsDataset",
     "BarsUpdate",
     "Commit",
+    "Damage",
     "Keyed",
     "PartitionedArtifactDataset",
     "Partitions",

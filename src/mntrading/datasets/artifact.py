@@ -90,7 +90,7 @@ class ArtifactDataset(PlainErrorsDataset):
         metadata
             Anything; ignored.
         """
-        self._fs, self._filepath = _located(filepath, credentials, fs_args)
+        self._fs, self._filepath = located(filepath, credentials, fs_args)
         self._codec = codec(format)
         self._schema = _known_schema(schema, format)
         self._missing_ok, self._made_by = missing_ok, made_by
@@ -187,7 +187,7 @@ class Partitions(Mapping[str, Any]):
     def __init__(self, folder: PartitionFolder, manifest: Manifest, format: str, schema: str | None) -> None:
         self._folder, self._manifest = folder, manifest
         self._format, self._schema = format, schema
-        self._ids = {self._key(id_, entry): id_ for id_, entry in sorted(manifest.partitions.items())}
+        self._entries = dict(sorted(manifest.partitions.items()))
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -197,49 +197,42 @@ class Partitions(Mapping[str, Any]):
     @property
     def digests(self) -> dict[str, str]:
         """SHA-256 of each partition's stored bytes."""
-        return {key: self._manifest.partitions[id_].sha256 for key, id_ in self._ids.items()}
+        return {id_: entry.sha256 for id_, entry in self._entries.items()}
 
     @property
     def digest(self) -> str:
         """One content hash over the ids and bytes of all partitions; ``meta`` has no part in it."""
         return content_hash(self.digests)
 
-    def entry(self, key: str) -> dict[str, Any]:
-        """What the manifest says of a partition: sha256, bytes, rows, key, and what the dataset noted."""
-        return deepcopy(self._entry(key).record())
+    def entry(self, id_: str) -> dict[str, Any]:
+        """What the manifest says of a partition: sha256, bytes, rows, key."""
+        return self._entry(id_).record()
 
-    def __getitem__(self, key: str) -> Any:
-        data = self._read(key)
-        with reporting(self._folder.shown(self._folder.file(self._ids[key])), fix=self._folder.repair):
+    def __getitem__(self, id_: str) -> Any:
+        data = self._folder.read(id_, self._entry(id_))
+        with reporting(self._folder.shown(self._folder.file(id_)), fix=self._folder.repair):
             value = codec(self._format).decode(data)
             _check(value, self._schema, self._format)
         return value
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._ids)
+        return iter(self._entries)
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._entries)
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._ids
+    def __contains__(self, id_: object) -> bool:
+        return id_ in self._entries
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._folder.shown(self._folder.root)}, {len(self)} partitions)"
 
-    def _key(self, id_: str, entry: Entry) -> str:  # noqa: ARG002 -- a subclass takes the key from the entry
-        return id_
-
-    def _entry(self, key: str) -> Entry:
-        if key not in self._ids:
+    def _entry(self, id_: str) -> Entry:
+        if id_ not in self._entries:
             raise MissingPartitionError(
-                f"has no {key!r}, only {len(self)} others", where=self._folder.shown(self._folder.root)
+                f"has no {id_!r}, only {len(self)} others", where=self._folder.shown(self._folder.root)
             )
-        return self._manifest.partitions[self._ids[key]]
-
-    def _read(self, key: str) -> bytes:
-        entry = self._entry(key)
-        return self._folder.read(self._ids[key], entry)
+        return self._entries[id_]
 
 
 class PartitionedArtifactDataset(PlainErrorsDataset):
@@ -329,7 +322,7 @@ class PartitionedArtifactDataset(PlainErrorsDataset):
         metadata
             Anything; ignored.
         """
-        fs, root = _located(path, credentials, fs_args)
+        fs, root = located(path, credentials, fs_args)
         self._codec = codec(format)
         self._schema = _known_schema(schema, format)
         self._append, self._missing_ok = append, missing_ok
@@ -339,7 +332,6 @@ class PartitionedArtifactDataset(PlainErrorsDataset):
             root=root,
             suffix=self._codec.suffix if suffix is None else suffix,
             manifest_path=manifest_path,
-            staging=self._staging(root),
             make=made_by,
             grows=append,
         )
@@ -392,9 +384,6 @@ class PartitionedArtifactDataset(PlainErrorsDataset):
         self._folder.fs.invalidate_cache(self._folder.root)
         self._folder.fs.invalidate_cache(self._folder.manifest_path)
 
-    def _staging(self, root: str) -> str | None:  # noqa: ARG002 -- a subclass keeps its folder clean
-        return None
-
     def _view(self, manifest: Manifest) -> Partitions:
         return Partitions(self._folder, self._folder.settled(manifest), self._codec.name, self._schema)
 
@@ -434,12 +423,12 @@ class PartitionedArtifactDataset(PlainErrorsDataset):
         self._folder.seal(stored, target, set(current.partitions) - ids)
 
 
-def _located(
+def located(
     path: str | os.PathLike[str], credentials: dict[str, Any] | None, fs_args: dict[str, Any] | None
 ) -> tuple[Any, str]:
     """File system and path on it; Kedro's own parser drops the first part of ``memory://a/b``."""
-    fs, located = fsspec.url_to_fs(os.fspath(path), **deepcopy(credentials or {}), **deepcopy(fs_args or {}))
-    return fs, str(located)
+    fs, inside = fsspec.url_to_fs(os.fspath(path), **deepcopy(credentials or {}), **deepcopy(fs_args or {}))
+    return fs, str(inside)
 
 
 def _known_schema(schema: str | None, format: str) -> str | None:

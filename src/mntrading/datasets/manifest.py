@@ -38,7 +38,7 @@ from mntrading.datasets.storage import (
     write_atomic,
 )
 
-_ID: Final = re.compile(r"[A-Za-z0-9._=/-]+")
+_ID: Final = re.compile(r"[A-Za-z0-9._=@~/-]+")
 
 
 class Entry(BaseModel):
@@ -63,8 +63,6 @@ class Manifest(BaseModel):
 
     schema_version: Literal[1] = 1
     complete: bool
-    source: str | None = None
-    timeframe: str | None = None
     partitions: dict[str, Entry] = {}
     writing: dict[str, Entry] = {}
     removing: tuple[str, ...] = ()
@@ -91,11 +89,11 @@ def check_id(id_: str) -> str:
     Raises
     ------
     ArtifactError
-        It has characters outside ``A-Z a-z 0-9 . _ = / -``, is absolute, or has a part that is empty or
+        It has characters outside ``A-Z a-z 0-9 . _ = @ ~ / -``, is absolute, or has a part that is empty or
         starts with a dot.
     """
     if not isinstance(id_, str) or not _ID.fullmatch(id_):
-        raise ArtifactError(f"partition id {id_!r} is not made of the characters A-Z a-z 0-9 . _ = / -")
+        raise ArtifactError(f"partition id {id_!r} is not made of the characters A-Z a-z 0-9 . _ = @ ~ / -")
     if any(not part or part.startswith(".") for part in id_.split("/")):
         raise ArtifactError(f"partition id {id_!r} has a part that is empty or starts with a dot")
     return id_
@@ -264,7 +262,8 @@ class PartitionFolder:
             for id_ in blobs
             if id_ not in known or known[id_].sha256 != target.partitions[id_].sha256
         }
-        now = self._write_manifest(stored, target.evolve(partitions=known, writing=fresh))
+        # what is said of the whole holds once the files are there, and not before
+        now = self._write_manifest(stored, target.evolve(partitions=known, writing=fresh, meta=current.meta))
         for id_, data in blobs.items():
             path = self.file(id_)
             with reporting(self.shown(path)):

@@ -82,6 +82,28 @@ def write_atomic(fs: AbstractFileSystem, path: str, data: bytes, *, staging: str
     _sync_folder(target.parent)
 
 
+def sizes(fs: AbstractFileSystem, folder: str) -> dict[str, int]:
+    """Bytes of each file right inside a folder, by its name; none where there is no folder."""
+    fs.invalidate_cache(folder)
+    try:
+        found = fs.ls(folder, detail=True)
+    except FileNotFoundError:
+        return {}
+    return {str(one["name"]).rsplit("/", 1)[-1]: int(one["size"]) for one in found if one["type"] == "file"}
+
+
+def move(fs: AbstractFileSystem, path: str, target: str) -> None:
+    """Move a file; where an object store has to copy, the original goes last."""
+    if is_local(fs):
+        _make_folder(Path(target).parent)
+        _publish(Path(path), Path(target))
+        _sync_folder(Path(path).parent)
+        _sync_folder(Path(target).parent)
+    else:
+        fs.copy(path, target)
+        fs.rm_file(path)
+
+
 def remove(fs: AbstractFileSystem, path: str, *, within: str | None = None) -> None:
     """Remove a file; one that is gone already is no error.
 

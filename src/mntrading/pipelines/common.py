@@ -13,7 +13,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from mntrading.core.errors import ArtifactError
-from mntrading.datasets import Partitions
+from mntrading.datasets import BarStore, Partitions
 from mntrading.datasets.storage import content_hash, frame_hash
 from mntrading.params import Block, ComputeParams
 
@@ -34,7 +34,7 @@ R = TypeVar("R")
 
 def digest(value: object) -> str:
     """Content hash of anything a catalog entry holds."""
-    if isinstance(value, Partitions):
+    if isinstance(value, Partitions | BarStore):
         return value.digest
     if isinstance(value, pd.DataFrame):
         return frame_hash(value)
