@@ -9,8 +9,8 @@ import pytest
 
 from mntrading.core import bars, simulation
 from mntrading.core.errors import SourceError
-from mntrading.market.base import fetch_range
 from mntrading.market.files import FilesSource
+from mntrading.market.paging import fetch_range
 
 END = simulation.START + pd.Timedelta(days=2)
 

@@ -6,7 +6,7 @@ import pytest
 
 from mntrading.core import simulation
 from mntrading.core.errors import SourceError
-from mntrading.market.base import fetch_range
+from mntrading.market.paging import fetch_range
 from mntrading.market.simulator import SimulatorSource
 
 END = simulation.START + pd.Timedelta(days=2)

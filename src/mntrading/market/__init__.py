@@ -1,40 +1,19 @@
-"""Where bars come from: exchanges, files and the built-in simulator, all behind one protocol."""
+"""Where bars come from: exchanges, files, the built-in simulator or your own class, all behind one protocol."""
 
-from __future__ import annotations
+from mntrading.market.base import (
+    MarketInfo,
+    MarketSource,
+    SourceBlockedError,
+    SourceUnreachableError,
+    SymbolGoneError,
+)
+from mntrading.market.open import open_source
 
-import pandas as pd
-
-from mntrading.core.errors import ParameterError
-from mntrading.market.base import MarketInfo, MarketSource, fetch_range, select_valid
-from mntrading.params import MarketParams
-
-__all__ = ["MarketInfo", "MarketSource", "fetch_range", "open_source", "select_valid"]
-
-
-def open_source(market: MarketParams) -> MarketSource:
-    """The market source the parameters name.
-
-    Raises
-    ------
-    ParameterError
-        When the source's own settings are not complete.
-    """
-    if market.source == "simulator":
-        from mntrading.market.simulator import SimulatorSource
-
-        simulator = market.simulator
-        return SimulatorSource(simulator.name, simulator.seed, simulator.n_symbols, end=pd.Timestamp(simulator.end))
-    if market.source == "files":
-        from mntrading.market.files import FilesSource
-
-        if market.files.path is None:
-            raise ParameterError(
-                "no folder is named",
-                where="market.files.path",
-                fix="kedro run --env files --params market.files.path=/path/to/folder (or set MNTRADING_BARS)",
-            )
-        as_of = None if market.files.as_of is None else pd.Timestamp(market.files.as_of)
-        return FilesSource(market.files.path, as_of=as_of, quote=market.files.quote)
-    from mntrading.market.ccxt_source import CcxtSource
-
-    return CcxtSource(market.ccxt.exchange, max_attempts=market.ccxt.max_attempts)
+__all__ = [
+    "MarketInfo",
+    "MarketSource",
+    "SourceBlockedError",
+    "SourceUnreachableError",
+    "SymbolGoneError",
+    "open_source",
+]

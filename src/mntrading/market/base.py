@@ -1,22 +1,27 @@
-"""The one way to ask a market for bars, how to page through it, and which of its answers to believe."""
+"""The one way to ask a market for bars, and what it may answer."""
 
 from __future__ import annotations
 
-import math
+import time
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
-import pandas as pd
 
-from mntrading.core import bars
-from mntrading.core.errors import ParameterError
-from mntrading.core.types import BoolArray, FloatArray
+from mntrading.core.errors import SourceError
+from mntrading.core.types import FloatArray
 
-MAX_JUMP: Final = 20.0  # a close this many times the one before, and back at the next bar, is another unit
-CONFLICTING: Final = "conflicting duplicate"
-WRONG_UNIT: Final = "wrong unit"
-UNCONFIRMED: Final = "jump not yet confirmed by a next bar"
+
+class SymbolGoneError(SourceError):
+    """The source does not serve this symbol any more, or never did; the others are not touched."""
+
+
+class SourceBlockedError(SourceError):
+    """The source refuses this address or these requests altogether: asking again makes it worse."""
+
+
+class SourceUnreachableError(SourceError):
+    """No answer, in all the attempts that are allowed."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +42,29 @@ class MarketInfo:
         First and last moment of trading.
     shortable
         Whether the leg can be sold short there.
+    perpetual
+        Symbol of the perpetual on the same base and quote.
     """
 
     symbol: str
     base: str
     quote: str | None
-    active: bool
-    tick: float | None
-    lot: float | None
-    min_notional: float | None
-    listed_ms: int | None
-    delisted_ms: int | None
-    shortable: bool
+    active: bool = True
+    tick: float | None = None
+    lot: float | None = None
+    min_notional: float | None = None
+    listed_ms: int | None = None
+    delisted_ms: int | None = None
+    shortable: bool = False
+    perpetual: str | None = None
 
 
 class MarketSource(Protocol):
-    """Where bars come from: an exchange, files, the simulator."""
+    """Where bars come from: an exchange, files, the simulator, or a class of yours.
+
+    A class of yours inherits from this one and says `identity`, `load_markets` and `fetch_ohlcv`; the
+    rest has an answer here that fits most.
+    """
 
     @property
     def identity(self) -> str:
@@ -61,10 +73,6 @@ class MarketSource(Protocol):
 
     def load_markets(self) -> dict[str, MarketInfo]:
         """Every symbol the source knows."""
-        ...
-
-    def timeframes_of(self, symbol: str) -> frozenset[str]:
-        """Timeframes the source has bars of this symbol in."""
         ...
 
     def fetch_ohlcv(self, symbol: str, timeframe: str, since: int | None, limit: int | None) -> FloatArray:
@@ -76,135 +84,22 @@ class MarketSource(Protocol):
         ...
 
     def server_time(self) -> int:
-        """The market's own clock, ms since the epoch."""
-        ...
+        """The market's own clock, ms since the epoch: this machine's, where a source has none of its own."""
+        return int(time.time() * 1000)
 
+    def timeframes_of(self, symbol: str) -> frozenset[str] | None:  # noqa: ARG002 (most have all for each)
+        """Timeframes the source has bars of this symbol in; None where it has any."""
+        return None
 
-def fetch_range(
-    source: MarketSource,
-    symbol: str,
-    timeframe: str,
-    *,
-    since_ms: int,
-    until_ms: int,
-    page_limit: int,
-) -> FloatArray:
-    """All raw rows of a symbol that open at or after ``since_ms`` and are closed by ``until_ms``.
+    @property
+    def concurrency(self) -> int:
+        """How many threads may ask at once."""
+        return 1
 
-    Pages overlap by one bar, so duplicates inside a page push no bar out. An empty page is stepped over by
-    one page's time, so a hole longer than a page hides nothing behind it. The start of every request is
-    later than the one before: the walk always ends.
+    def fetch_funding_rates(self, symbol: str, since: int, limit: int) -> FloatArray:  # noqa: ARG002
+        """One page of ``(n, 2)`` rows [time in ms, funding rate] of a perpetual, from ``since`` on.
 
-    Parameters
-    ----------
-    since_ms, until_ms
-        Bounds in ms; a bar is taken only if ``open + timeframe <= min(until_ms, source.server_time())``.
-    page_limit
-        Rows asked for at a time: no more than the source serves at once.
-
-    Returns
-    -------
-    ``(n, 6)`` raw rows sorted by time, exact duplicates dropped, nothing else judged: see `select_valid`.
-
-    Raises
-    ------
-    ParameterError
-        ``page_limit`` below 1.
-    SourceError
-        What the source raises.
-    """
-    if page_limit < 1:
-        raise ParameterError(f"page_limit is {page_limit}, expected 1 or more")
-    step = bars.timeframe_ms(timeframe)
-    last_open = min(until_ms, source.server_time()) - step
-    pages: list[FloatArray] = []
-    since, window = since_ms, page_limit
-    short_page: tuple[float, int] | None = None  # newest stamp and length of a page that wasn't full
-    while since <= last_open:
-        page = np.asarray(source.fetch_ohlcv(symbol, timeframe, since, page_limit), dtype=np.float64).reshape(-1, 6)
-        page = page[page[:, 0] >= since]  # a row without a stamp belongs to no bar
-        if not len(page):
-            since = _bars_later(since, window, step)
-            continue
-        pages.append(page)
-        newest = float(page[:, 0].max())
-        if short_page and step in page[:, 0] - short_page[0]:
-            # the page before ended without a hole: that is all this source serves at once
-            window = min(window, short_page[1])
-        short_page = (newest, len(page)) if len(page) < page_limit else None
-        since = math.ceil(newest) if newest > since else _bars_later(since, 1, step)
-    if not pages:
-        return np.empty((0, 6))
-    rows = np.vstack(pages)
-    rows = rows[rows[:, 0] <= last_open]
-    rows = rows[np.argsort(rows[:, 0], kind="stable")]
-    return _without_exact_duplicates(rows)
-
-
-def select_valid(rows: FloatArray, timeframe: str) -> tuple[FloatArray, pd.DataFrame]:
-    """Split raw rows into bars to keep and rows to reject. No value is repaired or filled.
-
-    Rows are sorted by time and exact duplicates dropped. Rejected are rows that break the bar contract
-    (see `bars.invalid_rows`), all but the first valid one of rows with the same stamp, and rows in a wrong
-    unit: a close more than 20 times, or less than a twentieth of, the last accepted one, that is back at
-    the next row. Such a jump on the very last row is rejected too, until a next bar confirms it, so a
-    caller that adds to stored bars passes the last stored one along.
-
-    Parameters
-    ----------
-    rows
-        ``(n, 6)`` raw rows [open time in ms, open, high, low, close, volume] of one symbol.
-    timeframe
-        Grid the open times must lie on.
-
-    Returns
-    -------
-    good_rows
-        ``(m, 6)`` valid rows, strictly increasing in time.
-    rejected
-        timestamp and reason of each rejected row, sorted by time.
-    """
-    table = np.asarray(rows, dtype=np.float64).reshape(-1, 6)
-    table = table[np.argsort(table[:, 0], kind="stable")]
-    table = _without_exact_duplicates(table)
-    reason = bars.invalid_rows(table, timeframe).to_numpy(dtype=object)
-
-    valid = np.flatnonzero(reason == "")
-    again = np.flatnonzero(np.diff(table[valid, 0]) == 0) + 1
-    reason[valid[again]] = CONFLICTING
-
-    kept = np.flatnonzero(reason == "")
-    strange, unconfirmed = _unit_errors(table[kept, 4])
-    reason[kept[strange]] = WRONG_UNIT
-    if unconfirmed:
-        reason[kept[-1]] = UNCONFIRMED
-
-    bad = reason != ""
-    stamps = pd.to_datetime(pd.Series(table[bad, 0]), unit="ms", utc=True).astype(bars.TIMESTAMP_DTYPE)
-    return table[~bad], pd.DataFrame({"timestamp": stamps, "reason": pd.Series(reason[bad], dtype="str")})
-
-
-def _without_exact_duplicates(rows: FloatArray) -> FloatArray:
-    again: BoolArray = pd.DataFrame(rows).duplicated().to_numpy(dtype=np.bool_)
-    return rows[~again]
-
-
-def _bars_later(since: int, count: int, step: int) -> int:
-    """Grid time ``count`` bars after the bar ``since`` falls into."""
-    return (since // step + count) * step
-
-
-def _unit_errors(close: FloatArray) -> tuple[BoolArray, bool]:
-    """Which closes jump away from the last accepted one and back; whether the last one may do so yet."""
-    strange = np.zeros(len(close), dtype=np.bool_)
-    level, limit = np.log(close), math.log(MAX_JUMP)
-    for i in np.flatnonzero(np.abs(np.diff(level)) > limit) + 1:
-        before = i - 1
-        while strange[before]:
-            before -= 1
-        if abs(level[i] - level[before]) <= limit:
-            continue
-        if i + 1 == len(close):
-            return strange, True
-        strange[i] = abs(level[i + 1] - level[before]) <= limit
-    return strange, False
+        The rate is the fraction of notional that longs pay to shorts at that time. No rows where the
+        source has no such thing.
+        """
+        return np.empty((0, 2))

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from mntrading.core import bars
 from mntrading.core.errors import SourceError
 from mntrading.core.types import FloatArray, IntArray
-from mntrading.market.base import MarketInfo
+from mntrading.market.base import MarketInfo, MarketSource
 
 _NAME: Final = re.compile(r"^ohlcv_(?P<timeframe>\d+[mhd])(?P<suffix>\.parquet|\.csv)?$")
 _SUFFIXES: Final = (".parquet", ".csv")
@@ -28,7 +28,7 @@ _EPOCH_UNITS: Final = ((1e11, 1_000, 1), (1e14, 1, 1), (1e17, 1, 1_000), (np.inf
 _LAYOUT: Final = "name the files ohlcv_<timeframe>.parquet or ohlcv_<timeframe>.csv, such as ohlcv_1h.parquet"
 
 
-class FilesSource:
+class FilesSource(MarketSource):
     """Long-format OHLCV files as a market source.
 
     The timeframe is in the name: one file ``ohlcv_1h.parquet`` or ``ohlcv_1h.csv``, or a folder

@@ -8,10 +8,10 @@ import pandas as pd
 from mntrading.core import bars, simulation
 from mntrading.core.errors import SourceError
 from mntrading.core.types import FloatArray
-from mntrading.market.base import MarketInfo
+from mntrading.market.base import MarketInfo, MarketSource
 
 
-class SimulatorSource:
+class SimulatorSource(MarketSource):
     """Bars of `mntrading.core.simulation.market`; its clock stands at the market's end.
 
     Parameters
