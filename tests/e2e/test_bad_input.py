@@ -15,6 +15,7 @@ from kedro.validation import ParameterValidationError
 
 from conftest import Project
 from mntrading.core.errors import MNTradingError
+from mntrading.core.types import slug
 
 pytestmark = pytest.mark.xdist_group("e2e_input")
 
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.xdist_group("e2e_input")
         ({"schedule": {"formation_days": 500}}, "do not hold one formation window of 500 days"),
         ({"feature_engineering": {"features": {"beta_window": 90_000}}}, "beta_window 90000"),
         ({"ingestion": {"symbols": ["NOSUCH/USDT"]}}, r"has no symbol NOSUCH/USDT"),
-        ({"ingestion": {"quote": "XYZ"}}, "no symbol quoted in XYZ"),
+        ({"ingestion": {"listing": {"quote": "XYZ"}}}, "none of 12 symbols passes: 12 other quote currency"),
         ({"market": {"source": "files", "files": {"path": None}}}, "no folder is named"),
         ({"market": {"source": "files", "files": {"path": "nowhere/at/all"}}}, "nowhere/at/all"),
         ({"market": {"simulator": {"name": "null"}}}, "holds bars of|hold bars of"),
@@ -61,7 +62,7 @@ def test_an_unknown_environment_is_named_with_those_there_are(project: Project) 
     ("path", "stage", "remedy"),
     [
         ("pairs/roster.json", "feature_engineering", "kedro run --pipelines screening"),
-        ("raw/ohlcv_5m.meta.json", "feature_engineering", "kedro run --pipelines screening"),
+        ("raw/ohlcv_5m.meta/{leg}.json", "feature_engineering", "kedro run --pipelines screening"),
         ("features/pairs/_manifest.json", "modelling", "kedro run --tags features"),
         ("models/registry.json", "promote", "kedro run --tags select"),
     ],
@@ -69,15 +70,30 @@ def test_an_unknown_environment_is_named_with_those_there_are(project: Project) 
 def test_a_corrupted_artefact_is_named_with_the_command_that_makes_it(
     project: Project, path: str, stage: str, remedy: str
 ) -> None:
-    file = project.root / path
+    leg = project.json("pairs/roster.json")["folds"][-1]["pairs"][0]["dependent"]
+    file = project.root / path.format(leg=slug(leg))
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     tags = ("dataset",) if "features" in path else ()
     before = project.files()
     with pytest.raises(MNTradingError) as raised:
         project.run("feature_engineering" if tags else stage, tags=tags)
-    assert Path(path).name in str(raised.value)
+    assert file.name in str(raised.value)
     assert remedy in str(raised.value)
     assert project.files() == before
+
+
+def test_damaged_bars_are_put_aside_and_fetched_again(project: Project) -> None:
+    whole = {name: data for name, data in project.files().items() if name.startswith("raw/ohlcv_5m")}
+    bars, manifest = (
+        max(name for name in whole if name.endswith(".parquet")),
+        min(name for name in whole if ".meta/" in name),
+    )
+    (project.root / bars).write_bytes(b"no parquet")
+    (project.root / manifest).write_bytes(b"no JSON")
+    project.run("screening")
+    after = project.files()
+    assert {name: data for name, data in after.items() if name.startswith("raw/ohlcv_5m")} == whole
+    assert [name for name in after if name.startswith("raw/quarantine/")]
 
 
 def test_an_altered_production_map_is_refused(project: Project) -> None:
@@ -213,7 +229,7 @@ def test_bars_with_gaps_and_nan_are_stored_without_the_bad_rows(fresh: Project, 
     stored = pd.read_parquet(fresh.root / "raw/ohlcv_1h.parquet")
     assert np.isfinite(stored[["open", "high", "low", "close", "volume"]].to_numpy()).all()
     assert (stored["low"] > 0).all()
-    ledger = fresh.json("raw/ohlcv_1h.meta.json")["partitions"]["S0-USDT"]["rejected"]
+    ledger = fresh.json("raw/ohlcv_1h.meta/S0-USDT.json")["meta"]["ledger"]["rejected"]
     assert "price not positive" in ledger.values()
 
 

@@ -1,71 +1,118 @@
-"""Bars from the market into the store, each symbol from where it stopped."""
+"""Bars from the market into the store, of each symbol what is missing."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mntrading.core import bars
+from mntrading.core.coverage import Interval
 from mntrading.core.errors import SourceError
+from mntrading.core.listing import choose, quote_volume
 from mntrading.core.roster import Roster
-from mntrading.datasets import BarStore, BarsUpdate
-from mntrading.market import open_source
-from mntrading.market.base import MarketInfo, MarketSource, fetch_range, select_valid
+from mntrading.core.types import slug
+from mntrading.datasets import BarStore, BarsUpdate, Partitions
+from mntrading.market import MarketInfo, MarketSource, SymbolGoneError, open_source
+from mntrading.market.fetching import Job, Piece, fetch_all, n_missing
+from mntrading.market.paging import fetch_range
 from mntrading.params import IngestionParams, MarketParams
 from mntrading.pipelines.common import SCHEMA_VERSION, progress
+from mntrading.pipelines.ingestion.account import Account
 
 LOGGER = logging.getLogger(__name__)
 
+_DAY_MS = 86_400_000
+_FUNDING_PAGE = 1000
 
-def fetch_markets(market: MarketParams, ingestion: IngestionParams, stored: BarStore) -> dict[str, Any]:
+
+# ------------------------------------------------------------------------------------------- markets
+
+
+def fetch_markets(
+    market: MarketParams,
+    ingestion: IngestionParams,
+    stored: BarStore,
+    markets_stored: dict[str, Any] | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The symbols to ingest with their trading rules, and the market's clock, which is the run's ``as_of``.
 
     A symbol that is not traded any more stays: a past window's universe is what was listed then. One that the
-    source does not even name any more stays with the bars that are stored.
+    source does not even name any more stays with the bars that are stored. Returned a second time as the
+    day's snapshot of the rules.
     """
     source = open_source(market)
     known = source.load_markets()
-    symbols = _symbols(source, known, ingestion)
+    listing = _listing(source, known, ingestion, markets_stored)
+    symbols = listing["symbols"]
     gone = [] if ingestion.symbols is not None else sorted(set(stored) - set(known))
     as_of = bars.from_ms(source.server_time())
     if ingestion.until_utc is not None:
         as_of = min(as_of, pd.Timestamp(ingestion.until_utc))
     LOGGER.info("%s: %d symbols, as of %s", source.identity, len(symbols) + len(gone), as_of)
-    return {
+    markets = {
         "schema_version": SCHEMA_VERSION,
         "as_of": as_of,
         "since": pd.Timestamp(ingestion.since_utc),
         "source": source.identity,
+        "listing": listing,
         "symbols": {symbol: _rules(known[symbol]) for symbol in symbols} | {symbol: _gone(symbol) for symbol in gone},
     }
+    return markets, {f"{as_of:%Y-%m-%d}": markets}
 
 
-def _symbols(source: MarketSource, known: Mapping[str, MarketInfo], ingestion: IngestionParams) -> list[str]:
+def _listing(
+    source: MarketSource,
+    known: Mapping[str, MarketInfo],
+    ingestion: IngestionParams,
+    before: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The symbols asked for by name or by rule, and how many were left out for what reason."""
+    rule = ingestion.listing
     if ingestion.symbols is not None:
         missing = [symbol for symbol in ingestion.symbols if symbol not in known]
         if missing:
             raise SourceError(
                 f"{source.identity} has no symbol {', '.join(missing)}",
                 where="ingestion.symbols",
-                fix="correct the list, or set it to null for every symbol of the quote currency",
+                fix="correct the list, or set it to null to have symbols chosen by ingestion.listing",
             )
-        return sorted(ingestion.symbols)
+        return {"rule": None, "symbols": sorted(ingestion.symbols), "funnel": {}}
     needed = {ingestion.screening_timeframe, ingestion.trading_timeframe}
-    symbols = sorted(
-        symbol
-        for symbol, info in known.items()
-        if info.quote == ingestion.quote and needed <= source.timeframes_of(symbol)
-    )
-    if not symbols:
-        raise SourceError(
-            f"{source.identity} has no symbol quoted in {ingestion.quote} with bars of {sorted(needed)}",
-            where="ingestion.quote",
-            fix="kedro run --pipelines ingestion --params ingestion.quote=…",
-        )
-    return symbols
+    served = {name: info for name, info in known.items() if needed <= (source.timeframes_of(name) or needed)}
+    at = pd.Timestamp(rule.ranked_at or ingestion.since_utc)
+    told = {"source": source.identity, "at": at.isoformat(), **rule.model_dump(mode="json")}
+    if before and before["listing"]["rule"] == told and rule.top_n is not None:
+        # the past does not change: ranked once is enough
+        return {**before["listing"], "symbols": sorted(set(before["listing"]["symbols"]) & set(known))}
+    volumes = None
+    if rule.top_n is not None:
+        eligible = choose(served, None, rule.model_copy(update={"top_n": None}), at).symbols
+        volumes = _volumes(source, eligible, ingestion, bars.to_ms(at))
+    chosen = choose(served, volumes, rule, at)
+    return {"rule": told, "symbols": sorted(chosen.symbols), "funnel": chosen.funnel}
+
+
+def _volumes(source: MarketSource, symbols: Sequence[str], ingestion: IngestionParams, at: int) -> dict[str, float]:
+    """Quote volume of each symbol in the days before a time; none of one without bars then."""
+    since = at - ingestion.listing.ranked_days * _DAY_MS
+
+    def volume(symbol: str) -> float:
+        served = source.timeframes_of(symbol)
+        timeframe = "1d" if served is None or "1d" in served else ingestion.screening_timeframe
+        try:
+            rows = fetch_range(source, symbol, timeframe, since_ms=since, until_ms=at, page_limit=ingestion.page_limit)
+        except SymbolGoneError:
+            return 0.0
+        return quote_volume(rows)
+
+    with ThreadPoolExecutor(source.concurrency) as pool:
+        found = progress(pool.map(volume, symbols), len(symbols), "ranking symbols by volume")
+        return {symbol: total for symbol, total in zip(symbols, found, strict=True) if total > 0}
 
 
 def _rules(info: MarketInfo) -> dict[str, Any]:
@@ -78,12 +125,16 @@ def _rules(info: MarketInfo) -> dict[str, Any]:
         "lot": info.lot,
         "min_notional": info.min_notional,
         "shortable": info.shortable,
+        "perpetual": info.perpetual,
+        "listed_from": None if info.listed_ms is None else bars.from_ms(info.listed_ms),
+        "listed_until": None if info.delisted_ms is None else bars.from_ms(info.delisted_ms),
     }
 
 
 def _gone(symbol: str) -> dict[str, Any]:
-    base, _, quote = symbol.partition("/")
-    return dict.fromkeys(("tick", "lot", "min_notional")) | {
+    base, _, quote = symbol.partition("@")[0].partition("/")
+    unknown = ("tick", "lot", "min_notional", "perpetual", "listed_from", "listed_until")
+    return dict.fromkeys(unknown) | {
         "base": base,
         "quote": quote or None,
         "listed": False,
@@ -92,11 +143,16 @@ def _gone(symbol: str) -> dict[str, Any]:
     }
 
 
+# ---------------------------------------------------------------------------------------------- bars
+
+
 def fetch_bars_1h(
     market: MarketParams, ingestion: IngestionParams, markets: dict[str, Any], stored: BarStore
 ) -> Iterator[BarsUpdate]:
     """Bars of every symbol at the screening timeframe."""
-    yield from _fetch(market, ingestion, markets, tuple(markets["symbols"]), ingestion.screening_timeframe, stored)
+    wanted = _wanted(markets, ingestion, ingestion.screening_timeframe)
+    jobs = [Job(symbol, symbol, wanted) for symbol, rules in markets["symbols"].items() if rules["listed"]]
+    yield from _fetch(market, ingestion, markets, jobs, ingestion.screening_timeframe, stored, ingestion.verify)
 
 
 def fetch_bars_5m(
@@ -104,11 +160,25 @@ def fetch_bars_5m(
     ingestion: IngestionParams,
     markets: dict[str, Any],
     roster: dict[str, Any],
+    ohlcv_1h: BarStore,
     stored: BarStore,
 ) -> Iterator[BarsUpdate]:
-    """Bars of the roster's symbols, of all its folds, at the trading timeframe."""
+    """Bars of the roster's symbols, of all its folds, at the trading timeframe.
+
+    Where the screening bars have shown that a symbol passed from one coin to another, each coin has its own.
+    """
     symbols = Roster.parse(roster).symbols
-    yield from _fetch(market, ingestion, markets, symbols, ingestion.trading_timeframe, stored)
+    first, until = _wanted(markets, ingestion, ingestion.trading_timeframe)
+    jobs = []
+    for symbol in symbols:
+        notes, served_as = ohlcv_1h.ledger(symbol).notes, symbol.partition("@")[0]
+        span = (
+            max(first, bars.to_ms(pd.Timestamp(notes.get("listed_from", bars.from_ms(first))))),
+            min(until, bars.to_ms(pd.Timestamp(notes.get("listed_until", bars.from_ms(until))))),
+        )
+        if markets["symbols"].get(served_as, {"listed": True})["listed"]:
+            jobs.append(Job(symbol, served_as, span))
+    yield from _fetch(market, ingestion, markets, jobs, ingestion.trading_timeframe, stored, ingestion.verify)
 
 
 def refresh_bars_5m(
@@ -123,76 +193,105 @@ def refresh_bars_5m(
     held = latest_orders["book"]["holdings"] if latest_orders else []
     pairs = [*production_map["pairs"], *held]
     symbols = sorted({pair[leg] for pair in pairs for leg in ("dependent", "independent")})
-    yield from _fetch(market, ingestion, markets, symbols, ingestion.trading_timeframe, stored)
+    wanted = _wanted(markets, ingestion, ingestion.trading_timeframe)
+    jobs = [
+        Job(symbol, symbol, wanted) for symbol in symbols if markets["symbols"].get(symbol, {"listed": True})["listed"]
+    ]
+    yield from _fetch(market, ingestion, markets, jobs, ingestion.trading_timeframe, stored, "sizes")
+
+
+def _wanted(markets: Mapping[str, Any], ingestion: IngestionParams, timeframe: str) -> Interval:
+    """Open times of the bars that should be there: from ``since_utc`` to the last one closed at ``as_of``."""
+    step = bars.timeframe_ms(timeframe)
+    first = -(-bars.to_ms(pd.Timestamp(ingestion.since_utc)) // step) * step
+    return first, bars.to_ms(pd.Timestamp(markets["as_of"])) // step * step
 
 
 def _fetch(
     market: MarketParams,
     ingestion: IngestionParams,
     markets: Mapping[str, Any],
-    symbols: Sequence[str],
+    jobs: Sequence[Job],
     timeframe: str,
     stored: BarStore,
+    verify: str,
 ) -> Iterator[BarsUpdate]:
+    """What is missing of each job's bars, in pieces; a table of it at the end, whatever happens."""
     source = open_source(market)
-    since, until = bars.to_ms(pd.Timestamp(ingestion.since_utc)), bars.to_ms(pd.Timestamp(markets["as_of"]))
+    damage = stored.damage(hashes=verify == "hashes")
+    if damage:
+        LOGGER.warning("bars %s: %s; put in quarantine, to be fetched again", timeframe, damage)
     # an update without bars first: a store exists, and is of one market only, even when there is nothing to fetch
-    yield BarsUpdate(source.identity, {}, {})
-    fetched = failed = 0
-    for symbol in progress(symbols, len(symbols), f"bars {timeframe}"):
-        if not markets["symbols"].get(symbol, {"listed": True})["listed"]:
-            continue  # nobody serves it any more; what is stored stays
-        before = stored[symbol] if symbol in stored else bars.empty_bars()
-        known_bad = stored.entry(symbol).get("rejected", {}) if symbol in stored else {}
-        frame, meta = _fetch_symbol(source, symbol, timeframe, before, known_bad, since, until, ingestion.page_limit)
-        if frame.empty:
-            failed += 1
-            LOGGER.warning("%s has no %s bars in the range asked for", symbol, timeframe)
-            continue
-        fetched += len(frame) - len(before)
-        yield BarsUpdate(source.identity, {symbol: frame}, {symbol: meta})
-    LOGGER.info("bars %s: %d new bars, %d symbols without any", timeframe, fetched, failed)
-    if symbols and failed == len(symbols):
-        raise SourceError(
-            f"{source.identity} gave no {timeframe} bars from {ingestion.since_utc} on for any of "
-            f"{len(symbols)} symbols",
+    yield BarsUpdate(source.identity, damage=damage)
+    if damage:
+        stored = stored.reload()
+    as_of = bars.to_ms(pd.Timestamp(markets["as_of"]))
+    gone = [symbol for symbol in stored if not markets["symbols"].get(symbol, {"listed": True})["listed"]]
+    account = Account(timeframe, jobs, stored, n_missing(jobs, stored, timeframe, as_of, ingestion), gone)
+    try:
+        for item in fetch_all(source, jobs, stored, timeframe, as_of, ingestion):
+            if isinstance(item, Piece):
+                yield _update(source.identity, item)
+            account.note(item)
+    finally:
+        account.close()
+    if jobs and not account.n_with_bars:
+        raise account.first_error or SourceError(
+            f"{source.identity} gave no {timeframe} bars from {ingestion.since_utc} on for any of {len(jobs)} symbols",
             where="ingestion.since_utc",
             fix="kedro run --pipelines ingestion --params ingestion.since_utc=… (an earlier or later time)",
         )
 
 
-def _fetch_symbol(
-    source: MarketSource,
-    symbol: str,
-    timeframe: str,
-    before: pd.DataFrame,
-    known_bad: Mapping[str, str],
-    since: int,
-    until: int,
-    page_limit: int,
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Stored bars of a symbol completed at both ends, and what is to be said about them.
+def _update(source: str, piece: Piece) -> BarsUpdate:
+    return BarsUpdate(
+        source,
+        frames={piece.symbol: bars.bars_from_rows(piece.rows, piece.symbol)} if len(piece.rows) else {},
+        ledgers={piece.symbol: piece.ledger},
+        archive={piece.symbol: piece.archive} if piece.archive else {},
+    )
 
-    ``known_bad`` is the ledger of rows refused so far, reason by open time; a row that has become valid leaves it.
+
+# ------------------------------------------------------------------------------------- funding rates
+
+
+def fetch_funding_rates(
+    market: MarketParams,
+    ingestion: IngestionParams,
+    markets: dict[str, Any],
+    roster: dict[str, Any],
+    stored: Partitions,
+) -> Iterator[dict[str, pd.DataFrame]]:
+    """Funding rates of the perpetuals of the roster's symbols, each from where it stopped.
+
+    Rows up to ``as_of``; ``rate`` is the fraction of notional that longs pay to shorts at ``timestamp``.
     """
-    step = bars.timeframe_ms(timeframe)
-    ranges = [(since, until)]
-    if not before.empty:
-        opens = bars.times_ms(before["timestamp"])
-        # the last stored bar is asked for again: a jump on the newest bar is judged by the bar after it
-        ranges = [(since, int(opens[0])), (int(opens[-1]), until)]
-    frame, rejected = before, dict(known_bad)
-    for start, end in ranges:
-        if end - start < step:
-            continue
-        rows = fetch_range(source, symbol, timeframe, since_ms=start, until_ms=end, page_limit=page_limit)
-        good, bad = select_valid(rows, timeframe)
-        rejected |= {f"{row['timestamp']:%Y-%m-%dT%H:%M:%S.%fZ}": row["reason"] for row in bad.to_dict("records")}
-        if len(good):
-            frame = bars.upsert(frame, bars.bars_from_rows(good, symbol))
-    stored = {f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}" for moment in frame["timestamp"]} if rejected else set()
-    return frame, {
-        "requested_since": bars.from_ms(since),
-        "requested_until": bars.from_ms(until),
-        "rejected": {moment: reason for moment, reason in sorted(rejected.items()) if moment not in stored},
-    }
+    yield {}
+    if not ingestion.funding:
+        return
+    source = open_source(market)
+    first = bars.to_ms(pd.Timestamp(ingestion.since_utc))
+    until = bars.to_ms(pd.Timestamp(markets["as_of"]))
+    rules = [markets["symbols"].get(symbol, {}) for symbol in Roster.parse(roster).symbols]
+    perpetuals = sorted({rule["perpetual"] for rule in rules if rule.get("perpetual")})
+    for perpetual in progress(perpetuals, len(perpetuals), "funding rates"):
+        before = stored.get(slug(perpetual))
+        since = first if before is None else int(bars.times_ms(before["timestamp"])[-1]) + 1
+        fresh = _funding(source, perpetual, since, until)
+        if len(fresh):
+            yield {slug(perpetual): pd.concat([before, fresh], ignore_index=True) if before is not None else fresh}
+
+
+def _funding(source: MarketSource, perpetual: str, since: int, until: int) -> pd.DataFrame:
+    """Rates in a range, page by page."""
+    pages = []
+    while since <= until:
+        page = source.fetch_funding_rates(perpetual, since, _FUNDING_PAGE)
+        page = page[(page[:, 0] >= since) & (page[:, 0] <= until)]
+        if not len(page):
+            break
+        pages.append(page)
+        since = int(page[-1, 0]) + 1
+    rows = np.vstack(pages) if pages else np.empty((0, 2))
+    stamps = pd.DatetimeIndex(rows[:, 0].astype("datetime64[ms]")).tz_localize("UTC")
+    return pd.DataFrame({"timestamp": stamps, "symbol": perpetual, "rate": rows[:, 1]}).astype({"symbol": "str"})

@@ -11,8 +11,8 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 fetch_markets,
-                inputs=["params:market", "params:ingestion", "ohlcv_1h_stored"],
-                outputs="markets",
+                inputs=["params:market", "params:ingestion", "ohlcv_1h_stored", "markets_stored"],
+                outputs=["markets", "market_rules"],
                 name="fetch_markets",
             ),
             Node(

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mntrading.pipelines.ingestion.nodes import fetch_bars_5m
+from mntrading.pipelines.ingestion.nodes import fetch_bars_5m, fetch_funding_rates
 from mntrading.pipelines.screening.nodes import screen_pairs
 
 
@@ -18,9 +18,15 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 fetch_bars_5m,
-                inputs=["params:market", "params:ingestion", "markets", "roster", "ohlcv_5m_stored"],
+                inputs=["params:market", "params:ingestion", "markets", "roster", "ohlcv_1h", "ohlcv_5m_stored"],
                 outputs="ohlcv_5m",
                 name="fetch_bars_5m",
+            ),
+            Node(
+                fetch_funding_rates,
+                inputs=["params:market", "params:ingestion", "markets", "roster", "funding_rates_stored"],
+                outputs="funding_rates",
+                name="fetch_funding_rates",
             ),
         ],
         tags="screen",
