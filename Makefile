@@ -10,6 +10,7 @@ export DO_NOT_TRACK := 1
 export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean
+.PHONY: fault-matrix fuzz-bars kill-loop disk-full test-s3 bench-ingest
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +59,30 @@ format: .venv/.dev ## Format the code
 markets: .venv/.runtime ## The whole job on the null and ou markets, held against the truth
 	$(BIN)/python benchmarks/markets.py
 
+fault-matrix: .venv/.dev ## Every way an exchange can fail, and what is stored then
+	$(BIN)/python tests/faults/fault_matrix.py
+
+fuzz-bars: .venv/.dev ## Generated rows against the checks and the store
+	$(BIN)/python tests/faults/fuzz_bars.py --batches 10000
+
+kill-loop: .venv/.dev ## Ingestion and every kind of save, killed at random moments
+	$(BIN)/python tests/faults/kill_loop.py --kills 280
+
+disk-full: .venv/.dev ## Every kind of save on a full disk, and with errors in its middle
+	$(BIN)/python tests/faults/disk_full.py
+
+.services/swift/.ready: requirements-services.lock | $(UV)
+	@echo "Installing an S3 server into .services"
+	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .services/swift
+	@$(UV) pip install --quiet --python .services/swift/bin/python --require-hashes -r requirements-services.lock
+	@touch $@
+
+test-s3: .venv/.dev .services/swift/.ready ## Every kind of save on a real S3 server
+	MNTRADING_REQUIRE_SERVICES=1 $(BIN)/pytest -n 0 tests/services
+
+bench-ingest: .venv/.dev ## Bars a second; what an update costs
+	$(BIN)/python benchmarks/ingest.py
+
 lock: $(UV) ## Resolve the dependencies anew
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --extra build pyproject.toml --output-file requirements.lock
@@ -74,4 +99,4 @@ mlflow: .venv/.runtime ## Browse the tracked runs in a browser
 	$(BIN)/kedro mlflow ui
 
 clean: ## Remove the environment; data stays
-	rm -rf .venv .uv
+	rm -rf .venv .uv .services

@@ -77,10 +77,10 @@ def encode_parquet(frame: pd.DataFrame) -> bytes:
         raise ArtifactError(f"the frame can't be stored as parquet: {error}") from error
 
 
-def encode_table(table: Any) -> bytes:
-    """Parquet bytes of an Arrow table."""
+def encode_table(table: Any, **options: Any) -> bytes:
+    """Parquet bytes of an Arrow table; ``options`` as `pyarrow.parquet.write_table` has them."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP)
+    pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP, **options)
     return sink.getvalue()
 
 

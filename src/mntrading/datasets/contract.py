@@ -42,7 +42,7 @@ class BarContract:
         self.schema = pa.DataFrameSchema(
             {
                 "timestamp": pa.Column(TIMESTAMP_DTYPE, pa.Check(on_grid, error="off the grid")),
-                "symbol": pa.Column("str", pa.Check(lambda names: len(set(names)) <= 1, error="several symbols")),
+                "symbol": pa.Column("str", pa.Check(lambda names: len(names.unique()) <= 1, error="several symbols")),
                 **prices,
                 "volume": volume,
             },

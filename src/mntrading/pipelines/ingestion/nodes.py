@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -18,7 +19,7 @@ from mntrading.core.roster import Roster
 from mntrading.core.types import slug
 from mntrading.datasets import BarStore, BarsUpdate, Partitions
 from mntrading.market import MarketInfo, MarketSource, SymbolGoneError, open_source
-from mntrading.market.fetching import Job, Piece, fetch_all, n_missing
+from mntrading.market.fetching import Ended, Job, Piece, fetch_all, n_missing
 from mntrading.market.paging import fetch_range
 from mntrading.params import IngestionParams, MarketParams
 from mntrading.pipelines.common import SCHEMA_VERSION, progress
@@ -28,6 +29,7 @@ LOGGER = logging.getLogger(__name__)
 
 _DAY_MS = 86_400_000
 _FUNDING_PAGE = 1000
+_AT_ONCE = 8  # symbols
 
 
 # ------------------------------------------------------------------------------------------- markets
@@ -229,10 +231,7 @@ def _fetch(
     gone = [symbol for symbol in stored if not markets["symbols"].get(symbol, {"listed": True})["listed"]]
     account = Account(timeframe, jobs, stored, n_missing(jobs, stored, timeframe, as_of, ingestion), gone)
     try:
-        for item in fetch_all(source, jobs, stored, timeframe, as_of, ingestion):
-            if isinstance(item, Piece):
-                yield _update(source.identity, item)
-            account.note(item)
+        yield from _updates(fetch_all(source, jobs, stored, timeframe, as_of, ingestion), source.identity, account)
     finally:
         account.close()
     if jobs and not account.n_with_bars:
@@ -243,12 +242,42 @@ def _fetch(
         )
 
 
-def _update(source: str, piece: Piece) -> BarsUpdate:
+def _updates(items: Iterator[Piece | Ended], source: str, account: Account) -> Iterator[BarsUpdate]:
+    """Pieces as updates, those of some symbols at once: the store writes them side by side.
+
+    What came is handed on at least every second, and whatever ends the fetching.
+    """
+    waiting: dict[str, Piece] = {}
+    since = time.monotonic()
+
+    def handed_on() -> Iterator[BarsUpdate]:
+        nonlocal since
+        if waiting:
+            yield _update(source, waiting)
+            waiting.clear()
+        since = time.monotonic()
+
+    try:
+        for item in items:
+            account.note(item)
+            if isinstance(item, Piece):
+                if item.symbol in waiting:
+                    yield from handed_on()
+                waiting[item.symbol] = item
+            if len(waiting) >= _AT_ONCE or time.monotonic() - since > 1.0:
+                yield from handed_on()
+    except SourceError:
+        yield from handed_on()
+        raise
+    yield from handed_on()
+
+
+def _update(source: str, pieces: Mapping[str, Piece]) -> BarsUpdate:
     return BarsUpdate(
         source,
-        frames={piece.symbol: bars.bars_from_rows(piece.rows, piece.symbol)} if len(piece.rows) else {},
-        ledgers={piece.symbol: piece.ledger},
-        archive={piece.symbol: piece.archive} if piece.archive else {},
+        frames={name: bars.bars_from_rows(piece.rows, name) for name, piece in pieces.items() if len(piece.rows)},
+        ledgers={name: piece.ledger for name, piece in pieces.items()},
+        archive={name: piece.archive for name, piece in pieces.items() if piece.archive},
     )
 
 
