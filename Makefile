@@ -13,7 +13,7 @@ export UV_COMPILE_BYTECODE := 1
 .PHONY: fault-matrix fuzz-bars kill-loop disk-full test-s3 bench-ingest
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .uv/bin/uv:
 	@echo "Getting uv into .uv"
@@ -88,6 +88,8 @@ lock: $(UV) ## Resolve the dependencies anew
 	  --extra build pyproject.toml --output-file requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --extra build --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
+	echo 'swift~=2.38.0' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate - --output-file requirements-services.lock
 
 viz: .venv/.runtime ## Browse the lineage in a browser
 	$(BIN)/kedro viz run

@@ -203,3 +203,8 @@ class TestSchema:
 def test_schemas_are_found_by_bare_name_only(name):
     with pytest.raises(ParameterError, match="unknown schema"):
         validation.schema_text(name)
+
+
+def test_an_endpoint_without_a_protocol_is_refused_by_name():
+    with pytest.raises(ParameterError, match="'localhost:9000' does not begin with http"):
+        ArtifactDataset(filepath="s3://b/x.json", format="json", credentials={"endpoint_url": "localhost:9000"})

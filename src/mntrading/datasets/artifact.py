@@ -135,7 +135,11 @@ class ArtifactDataset(PlainErrorsDataset):
 
     def _exists(self) -> bool:
         self._invalidate_cache()
-        return bool(self._fs.isfile(self._filepath))
+        with reporting(self.resolve_path()):
+            try:
+                return str(self._fs.info(self._filepath)["type"]) == "file"
+            except FileNotFoundError:
+                return False
 
     def _release(self) -> None:
         self._invalidate_cache()
@@ -427,6 +431,11 @@ def located(
     path: str | os.PathLike[str], credentials: dict[str, Any] | None, fs_args: dict[str, Any] | None
 ) -> tuple[Any, str]:
     """File system and path on it; Kedro's own parser drops the first part of ``memory://a/b``."""
+    endpoint = (credentials or {}).get("endpoint_url")
+    if endpoint and "://" not in endpoint:
+        raise ParameterError(
+            f"the endpoint {endpoint!r} does not begin with http:// or https://", where="S3_ENDPOINT_URL"
+        )
     fs, inside = fsspec.url_to_fs(os.fspath(path), **deepcopy(credentials or {}), **deepcopy(fs_args or {}))
     return fs, str(inside)
 

@@ -26,6 +26,10 @@ class PlainErrorsDataset(AbstractDataset[Any, Any]):
     of the first wrapping, and the catalog lets it pass.
     """
 
+    def exists(self) -> bool:
+        """Whether there is something to load; a place that can't be asked is an error, not a no."""
+        return bool(_plain_errors(AbstractDataset.exists)(self))
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Put the way out around what Kedro has put around ``load`` and ``save``."""
         super().__init_subclass__(**kwargs)

@@ -16,6 +16,7 @@ import json
 import math
 import os
 import secrets
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -376,5 +377,13 @@ def reporting(where: str, *, fix: str | None = None) -> Iterator[None]:
         if error.where is not None:
             raise
         raise ArtifactError(error.what, where=where, fix=error.fix or fix) from error
-    except OSError as error:
-        raise ArtifactError(f"can't be reached: {error.strerror or error}", where=where) from error
+    except _unreachable() as error:
+        said = getattr(error, "strerror", None) or error
+        raise ArtifactError(f"can't be reached: {said}", where=where) from error
+
+
+def _unreachable() -> tuple[type[Exception], ...]:
+    """What disks raise, and the clients of object stores beside it, of those that are in use."""
+    clients = (("botocore.exceptions", "BotoCoreError"), ("aiohttp", "ClientError"))
+    used = [getattr(sys.modules[module], name) for module, name in clients if module in sys.modules]
+    return (OSError, *used)
