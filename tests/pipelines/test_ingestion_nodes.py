@@ -147,6 +147,19 @@ class TestMarkets:
             "BIG/USDT": 101, "LOW/USDT": 100, "MID/USDT": 101,
         }  # fmt: skip
 
+    def test_dates_of_trading_are_the_sources_or_what_the_bars_show(self, made, tmp_path):
+        dataset = bars_dataset(tmp_path)
+        STATE.infos["MID/USDT"] = info("MID/USDT", listed_ms=T0 - 9 * HOUR)
+        STATE.first["BIG/USDT"] = T0 + 7 * HOUR
+        ingest(made, dataset)
+        STATE.infos["LOW/USDT"] = info("LOW/USDT", active=False)
+        symbols = markets_of(made, dataset)["symbols"]
+        assert {name: (rules["listed_from"], rules["listed_until"]) for name, rules in symbols.items()} == {
+            "BIG/USDT": ("2025-01-01T07:00:00Z", None),
+            "LOW/USDT": (None, "2025-01-05T04:00:00Z"),
+            "MID/USDT": ("2024-12-31T15:00:00Z", None),
+        }
+
     def test_a_list_with_a_symbol_the_source_does_not_have_is_refused(self, made, tmp_path):
         named = made.ingestion.model_copy(update={"symbols": ("BIG/USDT", "NONE/USDT")})
         with pytest.raises(SourceError, match="no symbol NONE/USDT"):

@@ -171,7 +171,7 @@ class BarStore(Mapping[str, pd.DataFrame]):
 
     def span(self, symbol: str) -> tuple[int, int] | None:
         """Open time of a symbol's first bar and the end of its last one, ms; None where it has none."""
-        if symbol not in self:
+        if symbol not in self._filled:
             return None
         entry = self.entry(symbol)
         return to_ms(entry["first"]), to_ms(entry["last"]) + timeframe_ms(self.timeframe)

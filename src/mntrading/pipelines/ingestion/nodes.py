@@ -55,14 +55,19 @@ def fetch_markets(
     as_of = bars.from_ms(source.server_time())
     if ingestion.until_utc is not None:
         as_of = min(as_of, pd.Timestamp(ingestion.until_utc))
-    LOGGER.info("%s: %d symbols, as of %s", source.identity, len(symbols) + len(gone), as_of)
+    LOGGER.info(
+        "%s: %d symbols, %d of them new and %d gone, as of %s; %d stored ones are not asked for any more",
+        source.identity, len(symbols) + len(gone), len(set(symbols) - set(stored)), len(gone), as_of,
+        len(set(stored) - set(symbols) - set(gone)),
+    )  # fmt: skip
     markets = {
         "schema_version": SCHEMA_VERSION,
         "as_of": as_of,
         "since": pd.Timestamp(ingestion.since_utc),
         "source": source.identity,
         "listing": listing,
-        "symbols": {symbol: _rules(known[symbol]) for symbol in symbols} | {symbol: _gone(symbol) for symbol in gone},
+        "symbols": {symbol: _rules(known[symbol]) | _dates(symbol, known.get(symbol), stored) for symbol in symbols}
+        | {symbol: _gone(symbol) | _dates(symbol, None, stored) for symbol in gone},
     }
     return markets, {f"{as_of:%Y-%m-%d}": markets}
 
@@ -128,15 +133,26 @@ def _rules(info: MarketInfo) -> dict[str, Any]:
         "min_notional": info.min_notional,
         "shortable": info.shortable,
         "perpetual": info.perpetual,
-        "listed_from": None if info.listed_ms is None else bars.from_ms(info.listed_ms),
-        "listed_until": None if info.delisted_ms is None else bars.from_ms(info.delisted_ms),
+    }
+
+
+def _dates(symbol: str, info: MarketInfo | None, stored: BarStore) -> dict[str, Any]:
+    """First and last moment of trading: as the source says, else as the stored bars show; None where neither does."""
+    first, last = (info.listed_ms, info.delisted_ms) if info else (None, None)
+    span, fetched = stored.span(symbol), stored.ledger(symbol).fetched
+    if span and first is None and fetched and fetched[0][0] < span[0]:
+        first = span[0]
+    if span and last is None and not (info and info.active):
+        last = span[1]
+    return {
+        "listed_from": None if first is None else bars.from_ms(first),
+        "listed_until": None if last is None else bars.from_ms(last),
     }
 
 
 def _gone(symbol: str) -> dict[str, Any]:
     base, _, quote = symbol.partition("@")[0].partition("/")
-    unknown = ("tick", "lot", "min_notional", "perpetual", "listed_from", "listed_until")
-    return dict.fromkeys(unknown) | {
+    return dict.fromkeys(("tick", "lot", "min_notional", "perpetual")) | {
         "base": base,
         "quote": quote or None,
         "listed": False,
