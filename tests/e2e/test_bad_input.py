@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from kedro.validation import ParameterValidationError
+from project import Project
 
-from conftest import Project
 from mntrading.core.errors import MNTradingError
 from mntrading.core.types import slug
 

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 import pytest
 from filelock import FileLock
+from project import Project
 
-from conftest import Project
 from mntrading import runs
 from mntrading.core.errors import ArtifactError, LockedError
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-
-from conftest import Project
+from project import Project
 
 pytestmark = pytest.mark.xdist_group("e2e")
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
-from conftest import Project
+from project import Project
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
