@@ -254,7 +254,8 @@ def _walk(
             carried = np.vstack([carried, raw])
             carried = carried[carried[:, 0] >= span[1]]
             if len(judged.rows):
-                listed_from = min(int(judged.rows[0, 0]), listed_from or int(judged.rows[0, 0]))
+                opened = int(judged.rows[0, 0])
+                listed_from = opened if listed_from is None else min(listed_from, opened)
                 before = last = judged.rows[-1:]
             refused = judged.rejected.dropna(subset="timestamp")
             opens = np.union1d(judged.rows[:, 0], there[:, 0]).astype(np.int64)

@@ -1,0 +1,29 @@
+"""Runs of the pipelines with everything stored on a real S3 server."""
+
+from __future__ import annotations
+
+import pytest
+import saves
+
+from mntrading import runs
+
+pytestmark = pytest.mark.xdist_group("s3")
+
+SMALL = {
+    "market": {"simulator": {"name": "dirty", "n_symbols": 8, "end": "2025-02-24T00:00:00Z"}},
+    "schedule": {"formation_days": 30, "trading_days": 7, "step_days": 7},
+}
+
+
+def test_bars_and_pairs_are_made_on_s3_and_a_second_run_changes_no_bar(s3, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIO_BUCKET", s3.removeprefix("s3://"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs.run(["ingestion", "screening"], env="minio", params=SMALL)
+    stored = saves.tree(s3)
+    assert {"raw/markets.json", "raw/ohlcv_1h.meta/_store.json", "pairs/roster.json"} <= set(stored)
+    assert [name for name in stored if name.startswith("raw/ohlcv_5m.parquet/")]
+    runs.run(["ingestion", "screening"], env="minio", params=SMALL)
+    again = saves.tree(s3)
+    assert {name: again[name] for name in stored if not name.startswith("runs/")} == {
+        name: data for name, data in stored.items() if not name.startswith("runs/")
+    }
