@@ -136,7 +136,7 @@ def test_an_earlier_start_is_filled_in_at_the_front(dataset, ingestion):
     fetch(source, dataset, ingestion, jobs(100, "A/B", since=80), until=100)
     source.asked.clear()
     fetch(source, dataset, ingestion, jobs(100, "A/B"), until=100)
-    assert {asked for _, asked in source.asked} <= set(range(80))
+    assert {asked for _, asked in source.asked} <= set(range(-1, 80))
     stored = dataset.load()
     assert numbers(stored, "A/B") == list(range(30, 100))
     assert stored.ledger("A/B").gaps == ()  # nothing is missing before the listing
@@ -243,11 +243,26 @@ def test_another_coin_under_the_same_symbol_never_joins_the_first(dataset, inges
     assert source.asked == []
 
 
+def test_pieces_of_any_size_leave_the_same_bytes(ingestion):
+    rows = [made for k in range(400) for made in (row(k), row(k, 99.0), row(k + 0.25))]
+    left = []
+    for page_limit in (7, 31, 1000):
+        dataset = made_dataset()
+        sized = ingestion.model_copy(update={"page_limit": page_limit})
+        fetch(Exchange({"A/B": rows}), dataset, sized, jobs(400, "A/B"), until=400)
+        left.append(contents(dataset))
+    assert left[0] == left[1] == left[2]
+    ledger = dataset.load().ledger("A/B")
+    assert len(ledger.rejected) == 399  # what may follow the last bar is not asked for
+    assert ledger.revised == {}
+
+
 prices = st.sampled_from([100.0, 100.0, 101.0, 99.5, 1e5, 0.1, float("nan"), -1.0])
-market = st.lists(st.tuples(st.integers(0, 1), prices, st.integers(1, 2)), min_size=1, max_size=220)
+extra = st.sampled_from(["", "", "", "again", "conflicting", "off the grid"])
+market = st.lists(st.tuples(st.integers(0, 1), prices, extra), min_size=1, max_size=220)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     market=market,
     silence=st.sampled_from([0, 0, 300]),
@@ -260,10 +275,12 @@ def test_stopped_anywhere_and_taken_up_again_the_store_ends_with_the_same_bytes(
 ) -> None:
     half = len(market) // 2
     rows = []
-    for k, (there, price, times) in enumerate(market):
-        later = k >= half
+    for k, (there, price, more) in enumerate(market):
+        at, price = (k + silence, price * change) if k >= half else (k, price)
         if there:
-            rows += [row(k + later * silence, price * (change if later else 1.0))] * times
+            rows.append(row(at, price))
+            if more:
+                rows.append({"again": row(at, price), "conflicting": row(at, 99.0)}.get(more, row(at + 0.25, price)))
     until = len(market) + silence
     wanted = jobs(until, "A/B", "C/D")
     exchange: Callable[[], Exchange] = lambda: Exchange({"A/B": rows, "C/D": rows[::-1][: len(rows) // 2]}, width=width)  # noqa: E731

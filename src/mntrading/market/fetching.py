@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from mntrading.core.bars import from_ms, timeframe_ms, times_ms
+from mntrading.core.bars import from_ms, invalid_rows, timeframe_ms, times_ms
 from mntrading.core.coverage import Interval, Ledger
 from mntrading.core.errors import SourceError
 from mntrading.core.quality import judge
@@ -232,8 +232,8 @@ def _walk(
         told_until = first
         for begin in range(first, until, length):
             end = min(begin + length, until)
-            # the bar before is asked for again: pages overlap, and a source that has changed it is found out
-            since = begin - step if len(before) and before[-1, 0] == begin - step else begin
+            # from the bar before on: a source that has changed it is found out, and no row between two pieces is missed
+            since = begin - step
             try:
                 raw = fetch_range(
                     source, job.served_as, timeframe, since_ms=since, until_ms=end, page_limit=ingestion.page_limit
@@ -243,7 +243,7 @@ def _walk(
                 raise
             there = np.vstack([before[-1:], inside[(inside[:, 0] >= begin) & (inside[:, 0] < end)]])
             judged = judge(
-                np.vstack([carried, raw[raw[:, 0] >= begin]]),
+                np.vstack([carried, raw[raw[:, 0] > since]]),
                 timeframe,
                 before=before if len(before) else None,
                 after=after if end == until and len(after) else None,
@@ -265,7 +265,7 @@ def _walk(
                 step=step,
                 asked_at=as_of,
                 rejected=dict(zip(times_ms(refused["timestamp"]).tolist(), refused["reason"], strict=True)),
-                revised=_revised(there, raw),
+                revised=_revised(there, raw, timeframe),
                 listed_from=listed_from,
             )
             told_until = span[1]
@@ -284,12 +284,13 @@ def archived_name(symbol: str, at: int) -> str:
     return f"{symbol}@{from_ms(at):%Y%m%dT%H%M}"
 
 
-def _revised(stored: FloatArray, raw: FloatArray) -> dict[int, str]:
-    """Stored bars that the source gives other values now."""
-    again = raw[np.isin(raw[:, 0], stored[:, 0]) & np.isfinite(raw).all(axis=1)]
-    kept = stored[np.searchsorted(stored[:, 0], again[:, 0])]
+def _revised(stored: FloatArray, raw: FloatArray, timeframe: str) -> dict[int, str]:
+    """Stored bars that the source gives other values now, and nowhere the same ones."""
+    again = raw[np.isin(raw[:, 0], stored[:, 0])]
+    again = again[invalid_rows(again, timeframe) == ""]
     out = {}
-    for old, new in zip(kept, again, strict=True):
-        if not np.array_equal(old, new):
-            out[int(old[0])] = f"stored {old[1:].tolist()}, now {new[1:].tolist()}"
+    for old in stored[np.isin(stored[:, 0], again[:, 0])]:
+        now = again[again[:, 0] == old[0]]
+        if not (now == old).all(axis=1).any():
+            out[int(old[0])] = f"stored {old[1:].tolist()}, now {now[0, 1:].tolist()}"
     return out
