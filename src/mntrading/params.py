@@ -155,9 +155,33 @@ class UniverseParams(Block):
     """Which symbols of a formation window may form pairs at all."""
 
     excluded_bases: tuple[str, ...]
+    min_history_fraction: Fraction
     max_gap_fraction: Fraction
     min_median_quote_volume: NonNegative
     min_daily_volatility: NonNegative
+
+
+def _is_tabulated(level: float) -> float:
+    if level not in (0.10, 0.05, 0.01):
+        raise ValueError(f"critical values are tabulated for levels 0.10, 0.05 and 0.01, not {level}")
+    return level
+
+
+TabulatedLevel = Annotated[float, AfterValidator(_is_tabulated)]
+
+
+class ConfirmationParams(Block):
+    """Second opinions on the pairs that passed the other gates; a gate that is None is off, a test's lags apart."""
+
+    johansen_level: TabulatedLevel | None
+    johansen_lags: Annotated[int, Field(ge=0)]
+    kpss_level: TabulatedLevel | None
+    kpss_lags: Annotated[int, Field(ge=0)] | None
+    n_windows: Annotated[int, Field(ge=2)]
+    min_stable_share: Fraction | None
+    max_hedge_ratio_drift: Positive | None
+    break_level: Annotated[float, Field(ge=0.001, lt=0.5)] | None
+    break_trim: Annotated[float, Field(ge=0.05, le=0.25)]
 
 
 class ScreeningParams(Block):
@@ -170,12 +194,15 @@ class ScreeningParams(Block):
     adjustment: Literal["bh", "by", "bonferroni", "none"]
     level: Fraction
     keep_level: Fraction
+    select: Literal["significant", "top_k"]
+    top_k: PositiveInt | None
     min_half_life_hours: NonNegative
     max_half_life_hours: Positive
     max_hurst: Fraction
     min_mean_crossings: Annotated[int, Field(ge=0)]
     min_return_correlation: Annotated[float, Field(ge=-1, le=1)]
     max_return_correlation: Annotated[float, Field(ge=-1, le=1)]
+    confirmation: ConfirmationParams
     max_pairs_per_symbol: PositiveInt
     max_pairs: PositiveInt
     n_reported: Annotated[int, Field(ge=0)]
@@ -186,6 +213,12 @@ class ScreeningParams(Block):
             raise ValueError(f"keep_level {self.keep_level} is stricter than level {self.level}")
         if self.min_half_life_hours >= self.max_half_life_hours:
             raise ValueError("min_half_life_hours is not below max_half_life_hours")
+        return self
+
+    @model_validator(mode="after")
+    def _top_k_goes_with_its_selection(self) -> Self:
+        if (self.select == "top_k") != (self.top_k is not None):
+            raise ValueError(f"select is {self.select} and top_k {self.top_k}: top_k is for select: top_k, else null")
         return self
 
 

@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
+import json
+from importlib.resources import files
+
 import numpy as np
 import pandas as pd
 import pytest
+from jsonschema import Draft202012Validator
 from made_bars import changed, grid
 
-from mntrading.core import mean_reversion
+from mntrading.core import confirmation, mean_reversion
 from mntrading.core.cointegration import engle_granger_pairs
 from mntrading.core.multiple_testing import adjust
-from mntrading.core.screening import NOT_SIGNIFICANT, PAIR_COLUMNS, SELECTED, screen
+from mntrading.core.screening import (
+    CONFIRMATION_COLUMNS,
+    NOT_AMONG_BEST,
+    NOT_SIGNIFICANT,
+    PAIR_COLUMNS,
+    SELECTED,
+    screen,
+)
 from mntrading.core.types import Pair
 from mntrading.params import ScreeningParams
+from mntrading.pipelines.common import rows as plain_rows
 
 N = 1000
+OFF = {
+    "johansen_level": None, "johansen_lags": 1, "kpss_level": None, "kpss_lags": None, "n_windows": 5,
+    "min_stable_share": None, "max_hedge_ratio_drift": None, "break_level": None, "break_trim": 0.15,
+}  # fmt: skip
+LENIENT = OFF | {
+    "johansen_level": 0.10, "kpss_level": 0.01, "min_stable_share": 0.0, "max_hedge_ratio_drift": 100.0,
+    "break_level": 0.001,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def rules(params) -> ScreeningParams:
     universe = params.screening.universe.model_dump() | {"min_median_quote_volume": 0.0}
-    return changed(params.screening, universe=universe, max_half_life_hours=48.0)
+    return changed(params.screening, universe=universe, max_half_life_hours=48.0, confirmation=OFF)
 
 
 def market(
@@ -225,3 +245,232 @@ def test_matrices_given_are_left_as_they_were(rules):
     screen(close, volume, rules)
     pd.testing.assert_frame_equal(close, before[0], check_exact=True)
     pd.testing.assert_frame_equal(volume, before[1], check_exact=True)
+
+
+# --- confirmation
+
+
+def test_figures_of_the_confirmations_that_are_on_stand_in_the_row(rules):
+    close, volume = market(4, [(0, 1)])
+    found = screen(close, volume, changed(rules, confirmation=LENIENT))
+    row = found.pairs.iloc[0]
+    assert row["verdict"] == SELECTED
+    a, b = (np.log(close[row[leg]]) for leg in ("dependent", "independent"))
+    assert row["johansen_trace"] == confirmation.johansen_trace(a, b, n_lags=1).rank_0
+    residual = a - row["alpha"] - row["beta"] * b
+    assert row["kpss_statistic"] == pytest.approx(confirmation.kpss(residual).statistic)
+    assert row["stable_share"] == confirmation.subwindow_stability(a, b, n_windows=5)
+    assert row["hedge_ratio_drift"] == confirmation.hedge_ratio_drift(a, b, n_windows=5)
+    assert row["break_p"] == confirmation.structural_break(a, b, trim=0.15).p_value
+    others = found.pairs.iloc[1:]
+    assert (others["reason"] == NOT_SIGNIFICANT).all()
+    assert others[list(CONFIRMATION_COLUMNS)].isna().all(axis=None)
+
+
+def test_lags_windows_and_trim_reach_the_tests(rules):
+    close, volume = market(4, [(0, 1)])
+    other = LENIENT | {"johansen_lags": 4, "kpss_lags": 3, "n_windows": 8, "break_trim": 0.25}
+    first, second = (screen(close, volume, changed(rules, confirmation=c)).pairs.iloc[0] for c in (LENIENT, other))
+    a, b = (np.log(close[second[leg]]) for leg in ("dependent", "independent"))
+    assert second["johansen_trace"] == confirmation.johansen_trace(a, b, n_lags=4).rank_0
+    residual = a - second["beta"] * b
+    assert second["kpss_statistic"] == pytest.approx(confirmation.kpss(residual, n_lags=3).statistic)
+    assert second["stable_share"] == confirmation.subwindow_stability(a, b, n_windows=8)
+    assert second["hedge_ratio_drift"] == confirmation.hedge_ratio_drift(a, b, n_windows=8)
+    assert second["break_p"] == confirmation.structural_break(a, b, trim=0.25).p_value
+    changed_columns = [name for name in CONFIRMATION_COLUMNS if name != "stable_share"]
+    assert (first[changed_columns] != second[changed_columns]).all()
+
+
+def test_with_every_confirmation_off_nothing_is_computed(rules):
+    close, volume = market(4, [(0, 1)])
+    found = screen(close, volume, rules)
+    assert len(found.selected) == 1
+    assert found.pairs[list(CONFIRMATION_COLUMNS)].isna().all(axis=None)
+
+
+CONTRADICTIONS = {
+    "johansen_trace": ({"johansen_level": 0.01}, "no relation by Johansen's trace"),
+    "kpss_statistic": ({"kpss_level": 0.10}, "residual not stationary by KPSS"),
+    "stable_share": ({"min_stable_share": 1.0}, "reverts in too few sub-windows"),
+    "hedge_ratio_drift": ({"max_hedge_ratio_drift": 1e-6}, "hedge ratio drifts"),
+    "break_p": ({"break_level": 0.499}, "relation broke inside the window"),
+}
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Makes the confirmations answer what is given."""
+
+    def answer(johansen: float, kpss: float, share: float, drift: float, break_p: float) -> None:
+        values = {
+            "johansen_trace": confirmation.JohansenTrace(johansen, 99.0),
+            "kpss": confirmation.Kpss(kpss, 0.05, 0.05, 0),
+            "subwindow_stability": share,
+            "hedge_ratio_drift": drift,
+            "structural_break": confirmation.StructuralBreak(9.0, break_p, 1),
+        }
+        for name, value in values.items():
+            monkeypatch.setattr(confirmation, name, lambda *_legs, value=value, **_options: value)
+
+    return answer
+
+
+@pytest.mark.parametrize("column", list(CONTRADICTIONS))
+def test_each_confirmation_stops_a_pair_and_says_so(rules, figures, column):
+    figures(johansen=19.9349, kpss=0.2311, share=0.99, drift=0.5, break_p=0.499)
+    rule, reason = CONTRADICTIONS[column]
+    close, volume = market(4, [(0, 1)])
+    found = screen(close, volume, changed(rules, confirmation=OFF | rule))
+    assert found.selected == ()
+    row = found.pairs.iloc[0]
+    assert (row["verdict"], row["reason"], row["significant"]) == ("rejected", reason, True)
+    assert found.funnel == {"tested": 6, NOT_SIGNIFICANT: 5, reason: 1, SELECTED: 0}
+    assert row[list(CONFIRMATION_COLUMNS)].notna().to_dict() == {name: name == column for name in CONFIRMATION_COLUMNS}
+
+
+def test_the_first_confirmation_that_fails_gives_the_reason(rules, figures):
+    figures(johansen=19.9349, kpss=0.2311, share=0.99, drift=0.5, break_p=0.499)
+    close, volume = market(4, [(0, 1)])
+    left = dict(CONTRADICTIONS)
+    while left:
+        strict = OFF | {name: value for rule, _ in left.values() for name, value in rule.items()}
+        row = screen(close, volume, changed(rules, confirmation=strict)).pairs.iloc[0]
+        assert row["reason"] == next(iter(left.values()))[1]
+        assert row[list(left)].notna().all()
+        del left[next(iter(left))]
+
+
+def test_a_pair_at_the_limit_of_a_confirmation_passes(rules, figures):
+    close, volume = market(4, [(0, 1)])
+    figures(johansen=19.935, kpss=0.533, share=0.8, drift=0.75, break_p=0.0501)
+    limits = {
+        "johansen_level": 0.01, "kpss_level": 0.01, "min_stable_share": 0.8, "max_hedge_ratio_drift": 0.75,
+        "break_level": 0.05,
+    }  # fmt: skip
+    assert len(screen(close, volume, changed(rules, confirmation=OFF | limits)).selected) == 1
+
+
+def test_a_figure_that_cannot_be_had_confirms_nothing(rules, figures):
+    close, volume = market(4, [(0, 1)])
+    figures(*[float("nan")] * 5)
+    for name in ("johansen_level", "kpss_level", "min_stable_share", "max_hedge_ratio_drift", "break_level"):
+        found = screen(close, volume, changed(rules, confirmation=OFF | {name: LENIENT[name]}))
+        assert found.selected == (), name
+
+
+def test_a_pair_an_earlier_gate_stopped_is_not_confirmed(rules):
+    close, volume = market(4, [(0, 1)])
+    row = screen(close, volume, changed(rules, confirmation=LENIENT, max_half_life_hours=2.0)).pairs.iloc[0]
+    assert row["reason"] == "half-life too long"
+    assert row[list(CONFIRMATION_COLUMNS)].isna().all()
+
+
+def test_a_pair_a_confirmation_stopped_takes_no_place(rules, monkeypatch):
+    close, volume = market(6, [(1, 0), (3, 2)])
+    best = screen(close, volume, rules).selected
+    assert len(best) == 2
+    drift = {best[0].dependent: 9.0, best[1].dependent: 0.1}
+    monkeypatch.setattr(confirmation, "hedge_ratio_drift", lambda a, *_other, **_options: drift[a.name])
+    strict = changed(rules, confirmation=OFF | {"max_hedge_ratio_drift": 1.0}, max_pairs=1)
+    found = screen(close, volume, strict)
+    assert found.selected == best[1:]
+    assert found.funnel["hedge ratio drifts"] == 1
+
+
+def test_the_configured_confirmations_keep_planted_pairs_and_stop_lucky_ones(params):
+    """The drift of the hedge ratio: walks that passed the test by chance are far apart in sub-windows."""
+    free = params.screening.model_dump() | {"adjustment": "none", "level": 0.01, "max_pairs": 100}
+    free["universe"] |= {"min_median_quote_volume": 0.0}
+    confirmed = ScreeningParams.model_validate(free)
+    planted, lucky, kept = 0, 0, 0
+    for seed in range(6):
+        close, volume = market(40, [(1, 0), (3, 2)], seed=seed)
+        without = screen(close, volume, changed(confirmed, confirmation=OFF)).selected
+        with_ = set(screen(close, volume, confirmed).selected)
+        true = {frozenset({"S00/USDT", "S01/USDT"}), frozenset({"S02/USDT", "S03/USDT"})}
+        planted += sum(pair.unordered in true for pair in with_)
+        lucky += sum(pair.unordered not in true for pair in without)
+        kept += sum(pair.unordered not in true for pair in with_)
+    assert planted >= 11
+    assert lucky >= 10
+    assert kept <= 0.4 * lucky
+
+
+# --- the best k
+
+
+def test_the_best_k_go_through_the_gates_significant_or_not_and_are_marked(rules):
+    close, volume = market(6, [(0, 1)])
+    usual = screen(close, volume, rules)
+    assert len(usual.selected) == 1
+    found = screen(
+        close, volume, changed(rules, select="top_k", top_k=4, max_half_life_hours=1000.0, min_mean_crossings=0)
+    )
+    best = found.pairs.iloc[:4]
+    assert best["pair_id"].tolist() == found.tests["pair_id"].tolist()[:4]
+    assert best["significant"].tolist() == [True, False, False, False]
+    assert NOT_SIGNIFICANT not in set(best["reason"])
+    assert 1 < len(found.selected) <= 4
+    assert (found.pairs["reason"].iloc[4:] == NOT_SIGNIFICANT).all()
+    assert not found.pairs["significant"].iloc[4:].any()
+    assert found.funnel["tested"] == sum(n for why, n in found.funnel.items() if why != "tested") == 15
+    assert found.funnel[NOT_SIGNIFICANT] == 11
+
+
+def test_a_significant_pair_beyond_the_best_k_says_so(rules):
+    close, volume = market(8, [(1, 0), (3, 2), (5, 4)])
+    every = screen(close, volume, rules)
+    found = screen(close, volume, changed(rules, select="top_k", top_k=2, n_reported=0))
+    assert found.selected == every.selected[:2]
+    last = found.pairs.iloc[2]
+    assert (last["verdict"], last["reason"], last["significant"]) == ("rejected", NOT_AMONG_BEST, True)
+    assert found.funnel == {"tested": 28, NOT_SIGNIFICANT: 25, NOT_AMONG_BEST: 1, SELECTED: 2}
+
+
+def test_more_than_there_are_takes_all(rules):
+    close, volume = market(4, [])
+    found = screen(close, volume, changed(rules, select="top_k", top_k=100))
+    assert len(found.pairs) == 6
+    assert found.funnel[NOT_SIGNIFICANT] == 0
+
+
+def test_significant_says_who_passed_also_among_the_misses(rules):
+    close, volume = market(6, [(0, 1)])
+    found = screen(close, volume, rules)
+    assert found.pairs["significant"].tolist() == (found.pairs["p_adjusted"] <= rules.level).tolist()
+
+
+# --- parameters and artefact
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"select": "top_k"}, "top_k is for"),
+        ({"top_k": 5}, "top_k is for"),
+        ({"select": "top_k", "top_k": 0}, "greater than or equal to 1"),
+        ({"confirmation": OFF | {"johansen_level": 0.2}}, "tabulated for levels 0.10, 0.05 and 0.01, not 0.2"),
+        ({"confirmation": OFF | {"kpss_level": 0.025}}, "tabulated"),
+        ({"confirmation": OFF | {"break_level": 0.5}}, "less than 0.5"),
+        ({"confirmation": OFF | {"break_trim": 0.3}}, "less than or equal to 0.25"),
+        ({"confirmation": OFF | {"n_windows": 1}}, "greater than or equal to 2"),
+        ({"confirmation": OFF | {"max_hedge_ratio_drift": 0.0}}, "greater than 0"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(rules, values, message):
+    with pytest.raises(ValueError, match=message):
+        changed(rules, **values)
+
+
+def test_rows_are_what_the_schema_says(rules):
+    schema = json.loads((files("mntrading") / "schemas" / "screened_pairs.json").read_text(encoding="utf-8"))
+    row_schema = Draft202012Validator(schema["properties"]["pairs"]["items"])
+    close, volume = market(4, [(0, 1)])
+    close["S03/USDT"] = 1.0
+    still = rules.universe.model_dump() | {"min_daily_volatility": 0.0}
+    for values in ({}, {"confirmation": LENIENT}, {"select": "top_k", "top_k": 6}):
+        found = plain_rows(screen(close, volume, changed(rules, universe=still, **values)).pairs)
+        assert any(row["half_life_hours"] is None for row in found)
+        for row in found:
+            row_schema.validate(json.loads(json.dumps(row)))

@@ -12,7 +12,8 @@ from mntrading.params import UniverseParams
 
 N = 1000
 RULES = UniverseParams(
-    excluded_bases=("USDC", "wbtc"), max_gap_fraction=0.01, min_median_quote_volume=1_000.0, min_daily_volatility=0.01
+    excluded_bases=("USDC", "wbtc"), min_history_fraction=0.98, max_gap_fraction=0.01,
+    min_median_quote_volume=1_000.0, min_daily_volatility=0.01,
 )  # fmt: skip
 
 
@@ -23,7 +24,7 @@ def matrices() -> tuple[pd.DataFrame, pd.DataFrame]:
     close = pd.DataFrame(
         100 * np.exp(np.cumsum(rng.normal(0, 0.005, (N, 8)), axis=0)), index=grid(N, minutes=60), columns=symbols
     )
-    close.loc[close.index[:24], "NEW/USDT"] = np.nan
+    close.loc[close.index[:24], "NEW/USDT"] = np.nan  # 97.6 % of the bars
     close.loc[close.index[-24:], "GONE/USDT"] = np.nan
     close.loc[close.index[100:111], "GAPS/USDT"] = np.nan
     close.loc[close.index[:5], "GOOD/USDT"] = np.nan  # a day's first hours missing is no late listing
@@ -40,14 +41,14 @@ def test_each_reason_stops_the_symbol_it_is_made_for(matrices):
     assert universe.rejected == {
         "USDC/USDT": "excluded base",
         "WBTC/USDT": "excluded base",
-        "NEW/USDT": "not listed throughout",
+        "NEW/USDT": "too little history",
         "GONE/USDT": "not listed throughout",
         "GAPS/USDT": "too many gaps",
         "THIN/USDT": "too little volume",
         "PEG/USDT": "hardly moves",
     }
     assert universe.symbols == ("GOOD/USDT",)
-    assert universe.funnel == dict(zip((*REASONS, "passed"), (2, 2, 1, 1, 1, 1), strict=True))
+    assert universe.funnel == dict(zip((*REASONS, "passed"), (2, 1, 1, 1, 1, 1, 1), strict=True))
     assert sum(universe.funnel.values()) == 8
 
 
@@ -58,11 +59,31 @@ def test_liquidity_is_the_median_quote_volume_of_the_bars_there_are(matrices):
     assert universe.liquidity.to_dict() == pytest.approx({"GOOD/USDT": expected})
 
 
+LOOSE = changed(RULES, excluded_bases=(), max_gap_fraction=0.5, min_median_quote_volume=0.0, min_daily_volatility=0.0)
+
+
 def test_loose_rules_let_everything_through_but_what_was_not_listed(matrices):
-    loose = changed(
-        RULES, excluded_bases=(), max_gap_fraction=0.5, min_median_quote_volume=0.0, min_daily_volatility=0.0
-    )
-    assert set(select_universe(*matrices, loose).rejected) == {"NEW/USDT", "GONE/USDT"}
+    assert set(select_universe(*matrices, LOOSE).rejected) == {"NEW/USDT", "GONE/USDT"}
+
+
+def test_a_late_listing_needs_its_share_of_the_windows_bars_to_the_bar(matrices):
+    for history, stopped in ((0.976, False), (0.977, True)):
+        rejected = select_universe(*matrices, changed(LOOSE, min_history_fraction=history)).rejected
+        assert rejected.get("NEW/USDT") == ("too little history" if stopped else None)
+        assert rejected["GONE/USDT"] == "not listed throughout"
+
+
+def test_bars_before_a_late_listing_count_as_gaps(matrices):
+    young = changed(LOOSE, min_history_fraction=0.5, max_gap_fraction=0.023)
+    assert select_universe(*matrices, young).rejected["NEW/USDT"] == "too many gaps"
+    assert "NEW/USDT" in select_universe(*matrices, changed(young, max_gap_fraction=0.025)).symbols
+
+
+def test_a_symbol_listed_throughout_needs_no_share_of_bars(matrices):
+    close, volume = matrices
+    holes = close.copy()
+    holes.iloc[100:500, holes.columns.get_loc("GOOD/USDT")] = np.nan
+    assert "GOOD/USDT" in select_universe(holes, volume, LOOSE).symbols
 
 
 def test_a_window_without_bars_has_no_universe(matrices):

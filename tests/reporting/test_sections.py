@@ -68,6 +68,15 @@ def test_significant_pairs_that_stop_at_a_later_gate_are_explained(nothing):
     assert "half-life too long (2)" in said(context, "now")
 
 
+def test_the_best_pairs_that_stop_at_a_gate_are_not_said_to_be_significant(nothing):
+    screens = {name: dict(found) for name, found in nothing.screens.items()}
+    screens["live"]["funnel"] = {"tested": 435, "not among the best": 430, "half-life too long": 5, "selected": 0}
+    best = nothing.screening.model_copy(update={"select": "top_k", "top_k": 5})
+    context = research_context(replace(nothing, screens=screens, screening=best), "x")
+    assert "None of the 5 best of 435 pairs passes every gate" in said(context, "now")
+    assert "half-life too long (5)" in said(context, "now")
+
+
 def test_a_universe_too_small_to_test_is_explained(nothing):
     screens = {name: dict(found) for name, found in nothing.screens.items()}
     screens["live"] |= {"n_symbols": 1, "n_tests": 0, "funnel": {"tested": 0, "selected": 0}, "pairs": []}

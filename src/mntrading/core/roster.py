@@ -23,6 +23,7 @@ class RosterPair:
     half_life_hours: float
     p_adjusted: float
     beta: float
+    significant: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Roster:
                             "half_life_hours": row.half_life_hours,
                             "p_adjusted": row.p_adjusted,
                             "beta": row.beta,
+                            "significant": row.significant,
                         }
                         for row in entry.pairs
                     ],
@@ -120,6 +122,7 @@ class Roster:
                     row["half_life_hours"],
                     row["p_adjusted"],
                     row["beta"],
+                    row["significant"],
                 )
                 for row in entry["pairs"]
             )

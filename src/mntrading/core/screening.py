@@ -10,20 +10,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mntrading.core import mean_reversion
+from mntrading.core import confirmation, mean_reversion
 from mntrading.core.cointegration import engle_granger_pairs
 from mntrading.core.multiple_testing import adjust, direction_adjusted
 from mntrading.core.types import Pair
 from mntrading.core.universe import Universe, select_universe
-from mntrading.params import ScreeningParams
+from mntrading.params import ConfirmationParams, ScreeningParams
 
 SELECTED = "selected"
 NOT_SIGNIFICANT = "not significant"
+NOT_AMONG_BEST = "not among the best"
+
+CONFIRMATION_COLUMNS = ("johansen_trace", "kpss_statistic", "stable_share", "hedge_ratio_drift", "break_p")
 
 PAIR_COLUMNS = (
     "pair_id", "dependent", "independent", "alpha", "beta", "t_stat", "p_value", "p_both_directions", "p_adjusted",
     "lag", "n_obs", "half_life_hours", "hurst", "mean_crossings", "return_correlation", "liquidity",
-    "verdict", "reason",
+    *CONFIRMATION_COLUMNS, "significant", "verdict", "reason",
 )  # fmt: skip
 
 
@@ -36,12 +39,14 @@ class Screen:
     tests
         One row per unordered pair tested, better direction: test columns and ``p_adjusted``.
     pairs
-        ``PAIR_COLUMNS`` of every pair that passed multiple testing (selected or stopped by a later gate, with
-        the reason), and of the nearest misses.
+        ``PAIR_COLUMNS`` of every pair that passed multiple testing or was taken as one of the best k (selected or
+        stopped by a later gate, with the reason), and of the nearest misses. ``CONFIRMATION_COLUMNS`` are NaN where
+        the gate is off or the pair did not come as far.
     universe
         The symbols tested and the funnel before them.
     funnel
-        Pairs by the reason they stopped at; ``selected`` last.
+        Pairs by the reason they stopped at; ``selected`` last. ``not significant`` counts those that stopped for
+        it: with ``select: top_k`` a pair may go further without being significant.
     n_tests
         Unordered pairs tested, the number multiple testing is paid for.
     rows_dropped
@@ -74,7 +79,13 @@ def screen(
 
     Both directions of each pair are tested; its p-value is twice the smaller one, so choosing the better direction
     is paid for, and multiple testing runs over all pairs. A pair of the ``previous`` roster stays, in its
-    direction, while its adjusted p-value is within ``keep_level`` (hysteresis); a new one needs ``level``.
+    direction, while its adjusted p-value is within ``keep_level`` (hysteresis); a new one needs ``level``. With
+    ``select: top_k`` the k pairs of the smallest adjusted p-values are taken instead, and only those, significant
+    or not.
+
+    A pair taken meets the gates in this order and stops at the first it fails: half-life, Hurst exponent, mean
+    crossings, correlation of returns; then the confirmations that are on, all computed for whoever comes so far:
+    Johansen's trace, KPSS, stability over sub-windows, drift of the hedge ratio, structural break; then the caps.
 
     Look-ahead: uses the rows given, which the caller has cut at the formation end.
 
@@ -101,11 +112,11 @@ def screen(
     tests["p_adjusted"] = adjust(tests["p_both_directions"].to_numpy(), method=params.adjustment)
     tests = tests.sort_values(["p_adjusted", "p_value", "pair_id"], ignore_index=True)
     candidates = _gated(tests, complete, universe, params, {pair.unordered for pair in previous})
-    significant = candidates.loc[candidates["reason"] != NOT_SIGNIFICANT]
-    stopped = Counter(significant.loc[significant["verdict"] != SELECTED, "reason"])
+    further = candidates.loc[candidates["reason"] != NOT_SIGNIFICANT]
+    stopped = Counter(further.loc[further["verdict"] != SELECTED, "reason"])
     funnel = {
         "tested": len(tests),
-        NOT_SIGNIFICANT: len(tests) - len(significant),
+        NOT_SIGNIFICANT: len(tests) - len(further),
         **dict(sorted(stopped.items())),
         SELECTED: int((candidates["verdict"] == SELECTED).sum()),
     }
@@ -148,18 +159,19 @@ def _gated(
     params: ScreeningParams,
     previous: Collection[frozenset[str]],
 ) -> pd.DataFrame:
-    """Verdict and reason of every significant pair, best first, and of the nearest misses."""
+    """Verdict and reason of every pair taken, best first, and of the nearest misses."""
     # the smallest step: bars that some symbol lacks have been dropped
     hours = log_close.index.to_series().diff().min() / pd.Timedelta(1, unit="h")
     returns = log_close.diff().iloc[1:]
     per_symbol: Counter[str] = Counter()
     rows: list[dict[Hashable, Any]] = []
     misses = selected = 0
-    for test in tests.to_dict("records"):
+    for rank, test in enumerate(tests.to_dict("records")):
         pair = Pair(test["dependent"], test["independent"])
         level = params.keep_level if pair.unordered in previous else params.level
-        significant = test["p_adjusted"] <= level
-        if not significant:
+        significant = bool(test["p_adjusted"] <= level)
+        taken = significant if params.top_k is None else rank < params.top_k
+        if not (taken or significant):
             misses += 1
             if misses > params.n_reported:
                 if test["p_adjusted"] > params.keep_level:
@@ -167,7 +179,13 @@ def _gated(
                 continue
         found = _diagnose(log_close, returns, test, hours)
         found["liquidity"] = float(min(universe.liquidity[symbol] for symbol in pair.symbols))
-        reason = _stopped_at(found, params) if significant else NOT_SIGNIFICANT
+        reason = NOT_AMONG_BEST if significant else NOT_SIGNIFICANT
+        if taken:
+            reason = _stopped_at(found, params)
+        if not reason:
+            figures = _confirm(log_close, pair, float(test["beta"]), params.confirmation)
+            found |= figures
+            reason = _contradicted_by(figures, params.confirmation)
         if not reason and max(per_symbol[symbol] for symbol in pair.symbols) >= params.max_pairs_per_symbol:
             reason = "symbol has its cap of pairs"
         if not reason and selected >= params.max_pairs:
@@ -176,8 +194,9 @@ def _gated(
             per_symbol.update(pair.symbols)
             selected += 1
         verdict = "rejected" if reason else SELECTED
-        rows.append(dict(test) | dict[Hashable, Any](found) | {"verdict": verdict, "reason": reason})
-    return pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
+        outcome = {"significant": significant, "verdict": verdict, "reason": reason}
+        rows.append(dict(test) | dict[Hashable, Any](found) | outcome)
+    return pd.DataFrame(rows, columns=list(PAIR_COLUMNS)).astype(dict.fromkeys(CONFIRMATION_COLUMNS, "float64"))
 
 
 def _diagnose(
@@ -203,5 +222,43 @@ def _stopped_at(found: dict[str, float | int], params: ScreeningParams) -> str:
         (found["mean_crossings"] < params.min_mean_crossings, "too few mean crossings"),
         (not found["return_correlation"] >= params.min_return_correlation, "returns hardly correlated"),
         (found["return_correlation"] > params.max_return_correlation, "near-identical symbols"),
+    )
+    return next((why for stops, why in gates if stops), "")
+
+
+def _confirm(log_close: pd.DataFrame, pair: Pair, beta: float, params: ConfirmationParams) -> dict[str, float]:
+    """Figures of the confirmations that are on."""
+    legs = log_close[pair.dependent], log_close[pair.independent]
+    found: dict[str, float] = {}
+    if params.johansen_level is not None:
+        found["johansen_trace"] = confirmation.johansen_trace(*legs, n_lags=params.johansen_lags).rank_0
+    if params.kpss_level is not None:
+        residual = (legs[0] - beta * legs[1]).rename(pair.id)
+        found["kpss_statistic"] = confirmation.kpss(residual, n_lags=params.kpss_lags).statistic
+    if params.min_stable_share is not None:
+        found["stable_share"] = confirmation.subwindow_stability(*legs, n_windows=params.n_windows)
+    if params.max_hedge_ratio_drift is not None:
+        found["hedge_ratio_drift"] = confirmation.hedge_ratio_drift(*legs, n_windows=params.n_windows)
+    if params.break_level is not None:
+        found["break_p"] = confirmation.structural_break(*legs, trim=params.break_trim).p_value
+    return found
+
+
+def _contradicted_by(found: Mapping[str, float], params: ConfirmationParams) -> str:
+    """Reason of the first confirmation that fails; a figure that is NaN confirms nothing."""
+    johansen, kpss, break_level = params.johansen_level, params.kpss_level, params.break_level
+    share, drift = params.min_stable_share, params.max_hedge_ratio_drift
+    gates = (
+        (
+            johansen is not None and not found["johansen_trace"] > confirmation.JOHANSEN_CRITICAL[johansen][0],
+            "no relation by Johansen's trace",
+        ),
+        (
+            kpss is not None and not found["kpss_statistic"] <= confirmation.SHIN_CRITICAL[kpss],
+            "residual not stationary by KPSS",
+        ),
+        (share is not None and not found["stable_share"] >= share, "reverts in too few sub-windows"),
+        (drift is not None and not found["hedge_ratio_drift"] <= drift, "hedge ratio drifts"),
+        (break_level is not None and not found["break_p"] > break_level, "relation broke inside the window"),
     )
     return next((why for stops, why in gates if stops), "")

@@ -32,14 +32,19 @@ class Universe:
     liquidity: pd.Series
 
 
-REASONS = ("excluded base", "not listed throughout", "too many gaps", "too little volume", "hardly moves")
+REASONS = (
+    "excluded base", "not listed throughout", "too little history", "too many gaps", "too little volume",
+    "hardly moves",
+)  # fmt: skip
 
 
 def select_universe(close: pd.DataFrame, volume: pd.DataFrame, params: UniverseParams) -> Universe:
     """Apply the universe rules to one formation window.
 
     Look-ahead: uses the rows given, which the caller has cut at the formation end. A symbol that is delisted
-    later is part of the universe as long as it was listed throughout this window.
+    later is part of the universe as long as it was listed to the end of this window. One listed after the window
+    began needs ``min_history_fraction`` of its bars. The bars before its listing count as gaps all the same, because
+    the tests take no ragged starts; where they do, only gaps since the listing should count.
 
     Parameters
     ----------
@@ -63,8 +68,10 @@ def select_universe(close: pd.DataFrame, volume: pd.DataFrame, params: UniverseP
         daily_volatility = float(moves.std() * np.sqrt(bars_per_day))
         if symbol.split("/")[0].upper() in excluded:
             why = "excluded base"
-        elif not (known[:one_day].any() and known[-one_day:].any()):
+        elif not known[-one_day:].any():
             why = "not listed throughout"
+        elif not known[:one_day].any() and known.mean() < params.min_history_fraction:
+            why = "too little history"
         elif 1 - known.mean() > params.max_gap_fraction:
             why = "too many gaps"
         elif median < params.min_median_quote_volume:

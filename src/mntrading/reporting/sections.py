@@ -183,11 +183,13 @@ def _why_no_pair(research: Research, entry: RosterFold) -> str:
             f"No pair was tested: {plural(screen['n_symbols'], 'symbol')} passed the universe rules, two are needed. "
             f"Stopped: {listed(stopped) or 'none, there are no more symbols'}."
         )
+    stops = listed([f"{why} ({k})" for why, k in _gates(screen["funnel"]).items()])
+    if research.screening.select == "top_k":
+        return f"None of the {research.screening.top_k} best of {plural(n, 'pair')} passes every gate: {stops}."
     significant = n - screen["funnel"].get(_NOT_SIGNIFICANT, 0)
     how = f"{_ADJUSTMENTS[research.screening.adjustment]} at {percent(research.screening.level, 0)}"
     if significant:
-        stops = [f"{why} ({k})" for why, k in _gates(screen["funnel"]).items()]
-        return f"{significant} of {plural(n, 'pair')} pass {how}, and all stop at a later gate: {listed(stops)}."
+        return f"{significant} of {plural(n, 'pair')} pass {how}, and all stop at a later gate: {stops}."
     return f"0 of {plural(n, 'pair')} pass {how}; nearest: {_nearest(screen)}."
 
 
