@@ -16,8 +16,16 @@ from statsmodels.tools.sm_exceptions import CollinearityWarning
 from statsmodels.tsa.stattools import adfuller, coint
 from statsmodels.tsa.tsatools import add_trend
 
-from mntrading.core.cointegration import PAIR_COLUMNS, default_max_lag, engle_granger_pairs
+from mntrading.core import all_pairs
+from mntrading.core.cointegration import (
+    PAIR_COLUMNS,
+    default_max_lag,
+    engle_granger_pairs,
+    engle_granger_residuals,
+    engle_granger_tiles,
+)
 from mntrading.core.errors import BarDataError, ParameterError
+from mntrading.core.types import Pair
 
 
 class Oracle(NamedTuple):
@@ -46,7 +54,8 @@ def check(frame: pd.DataFrame, rows: list[int] | None = None, **options) -> pd.D
     """Compare every row of the screen, or those given, with statsmodels; return the screen."""
     found = engle_granger_pairs(frame, **options)
     for row in found.iloc[rows].itertuples() if rows is not None else found.itertuples():
-        expected = oracle(frame[row.dependent], frame[row.independent], **options)
+        common = frame[[row.dependent, row.independent]].dropna()
+        expected = oracle(common[row.dependent], common[row.independent], **options)
         name = f"{row.dependent} on {row.independent}"
         assert row.lag == expected.lag, name
         if math.isinf(expected.t_stat):
@@ -56,7 +65,7 @@ def check(frame: pd.DataFrame, rows: list[int] | None = None, **options) -> pd.D
             assert row.p_value == pytest.approx(expected.p_value, abs=1e-8), name
         assert row.beta == pytest.approx(expected.beta, rel=1e-7, abs=1e-9), name
         assert row.alpha == pytest.approx(expected.alpha, rel=1e-6, abs=1e-7), name
-        assert row.n_obs == len(frame)
+        assert row.n_obs == len(common), name
     return found
 
 
@@ -228,16 +237,259 @@ def test_straight_line_is_no_evidence_where_the_trend_is_taken_out():
     assert (found.loc[~touched, "p_value"] < 1.0).any()
 
 
-def test_result_does_not_depend_on_threads_company_or_memory_layout():
-    frame = as_frame(walks(150, 40, seed=9))
+def late(values: np.ndarray, starts: list[int]) -> np.ndarray:
+    """The same prices, each series listed at its bar."""
+    return np.where(np.arange(len(values))[:, None] < starts, np.nan, values)
+
+
+@pytest.mark.parametrize("options", [{}, {"trend": "ct"}, {"autolag": "bic"}, {"max_lag": 3, "autolag": None}])
+def test_late_listing_is_tested_on_the_bars_both_legs_have(options):
+    frame = as_frame(late(walks(300, 5, seed=21), [0, 0, 120, 7, 120]))
+    found = check(frame, **options)
+    assert sorted(set(found["n_obs"])) == [180, 293, 300]
+
+
+def test_late_listing_of_every_kind_of_price():
+    for kind, make in KINDS.items():
+        values = late(make(160, seed=22), [0, 41, 100])
+        assert len(check(as_frame(values), rows=[0, 3, 5])), kind
+
+
+def test_every_series_listed_at_another_time():
+    starts = [0, 1, 2, 9, 30, 31, 77, 150, 151, 199, 240, 247]
+    frame = as_frame(late(walks(260, 12, seed=23), starts))
+    whole = engle_granger_pairs(frame)
+    same_as(whole, frame)
+    check(frame, rows=[row for row in range(0, len(whole), 5) if whole["n_obs"].iloc[row] >= 21])
+
+
+def test_pair_with_too_few_common_bars_is_no_evidence_and_still_a_test():
+    frame = as_frame(late(walks(100, 3, seed=24), [0, 0, 98]))
+    found = engle_granger_pairs(frame)
+    short = found["n_obs"] == 2
+    assert short.sum() == 4
+    assert found.loc[short, ["t_stat", "alpha", "beta"]].isna().all(axis=None)
+    assert (found.loc[short, "p_value"] == 1.0).all()
+    assert (found.loc[short, "lag"] == 0).all()
+    assert found.loc[~short].notna().all(axis=None)
+    with pytest.raises(ParameterError, match="2 rows are too few"):
+        engle_granger_pairs(frame.iloc[:, [0, 2]])
+    assert engle_granger_pairs(frame, max_lag=40)["n_obs"].tolist() == [100, 2, 100, 2, 2, 2]
+
+
+def test_series_that_stood_still_since_the_other_was_listed_is_no_evidence():
+    values = walks(200, 3, seed=25)
+    values[100:, 0] = values[100, 0]
+    found = engle_granger_pairs(as_frame(late(values, [0, 0, 100])))
+    dead = found["t_stat"].isna()
+    assert found.loc[dead, ["dependent", "independent"]].to_numpy().tolist() == [
+        ["S0/USDT", "S2/USDT"],
+        ["S2/USDT", "S0/USDT"],
+    ]
+
+
+def test_prices_may_lack_at_the_beginning_only():
+    frame = as_frame(late(walks(100, 3, seed=26), [0, 10, 0]))
+    for row in (50, 99):
+        broken = frame.copy()
+        broken.iloc[row, 1] = np.nan
+        with pytest.raises(BarDataError, match=r"S1/USDT: log price is nan at .*NaN only before the first bar"):
+            engle_granger_pairs(broken)
+    broken = frame.copy()
+    broken.iloc[3, 1] = -np.inf
+    with pytest.raises(BarDataError, match="S1/USDT: log price is -inf"):
+        engle_granger_pairs(broken)
+    with pytest.raises(BarDataError, match="S1/USDT: log price is nan"):
+        engle_granger_pairs(frame.assign(**{"S1/USDT": np.nan}))
+
+
+def same_as(found: pd.DataFrame, frame: pd.DataFrame, *, t: float = 1e-8, **options) -> None:
+    """Compare the screen with the tests from the residuals."""
+    pairs = [Pair(d, i) for d, i in zip(found["dependent"], found["independent"], strict=True)]
+    exact = engle_granger_residuals(frame, pairs, **options)
+    for name in ("dependent", "independent", "lag", "n_obs"):
+        assert found[name].tolist() == exact[name].tolist()
+    for name, bound in (("t_stat", t), ("p_value", 1e-9)):
+        np.testing.assert_allclose(found[name], exact[name], rtol=0, atol=bound)
+    for name in ("alpha", "beta"):
+        np.testing.assert_allclose(found[name], exact[name], rtol=1e-9, atol=1e-9)
+
+
+MANY = [(60, 1), (250, 2), (1440, 3), (6000, 4)]
+
+
+@pytest.mark.parametrize(("n_bars", "seed"), MANY)
+@pytest.mark.parametrize("autolag", ["aic", "bic"])
+def test_thousands_of_tests_agree_with_those_from_the_residuals(n_bars, seed, autolag):
+    """All kinds of prices meet: 552 tests a universe, as many again with late listings."""
+    values = np.hstack([make(n_bars, seed) for make in KINDS.values()])
+    frame = as_frame(values)
+    same_as(engle_granger_pairs(frame, autolag=autolag), frame, autolag=autolag)
+    starts = np.random.default_rng(seed).choice([0, 0, 5, n_bars // 2], values.shape[1])
+    frame = as_frame(late(values, list(starts)))
+    same_as(engle_granger_pairs(frame, autolag=autolag), frame, autolag=autolag)
+
+
+@pytest.mark.parametrize("trend", ["n", "ct"])
+def test_other_trends_agree_with_the_tests_from_the_residuals(trend):
+    values = np.hstack([make(400, 5) for make in KINDS.values()])
+    values[:, 1] += 0.01 * np.arange(400)
+    values[:, :9] -= values[0, :9]
+    frame = as_frame(values)
+    same_as(engle_granger_pairs(frame, trend=trend), frame, trend=trend)
+
+
+def test_prices_that_are_well_behaved_do_without_their_residuals(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a pair was tested again")
+
+    frame = as_frame(walks(500, 12, seed=27))
+    monkeypatch.setattr(all_pairs, "residual_tests", refuse)
+    engle_granger_pairs(frame)
+    frame["S1/USDT"] = frame["S0/USDT"] + 0.01 * frame["S1/USDT"]
+    with pytest.raises(AssertionError, match="tested again"):
+        engle_granger_pairs(frame)
+
+
+def test_near_collinear_pair_gets_the_bits_of_its_residuals():
+    frame = as_frame(np.hstack([near_collinear(900, 6), walks(900, 20, seed=28)]))
+    found = engle_granger_pairs(frame).set_index(["dependent", "independent"])
+    pairs = [Pair("S0/USDT", "S2/USDT"), Pair("S2/USDT", "S0/USDT")]
+    exact = engle_granger_residuals(frame, pairs).set_index(["dependent", "independent"])
+    pd.testing.assert_frame_equal(found.loc[exact.index], exact, check_exact=True)
+
+
+def test_lags_that_are_all_but_equally_good_are_told_apart_from_the_residuals(monkeypatch):
+    """Along a line between two series the chosen lag jumps; on both sides of a jump the criteria are nearly equal."""
+    base = walks(300, 1, seed=29)[:, 0]
+    shock = np.random.default_rng(29).normal(0, 0.01, (300, 2))
+    spread = np.zeros((300, 2))
+    for t in range(6, 300):
+        spread[t] = 0.9 * spread[[t - 1, t - 6], [0, 1]] + shock[t]
+    pair = [Pair("S0/USDT", "S1/USDT")]
+
+    def blend(share: float) -> pd.DataFrame:
+        return as_frame(np.column_stack((base + spread @ [share, 1 - share], base)))
+
+    def lag(share: float) -> int:
+        return int(engle_granger_residuals(blend(share), pair)["lag"].iloc[0])
+
+    grid = np.linspace(0, 1, 200)
+    lags = [lag(share) for share in grid]
+    jumps_at = [k for k in range(199) if lags[k] != lags[k + 1]]
+    assert len(jumps_at) >= 3
+    asked = []
+    original = all_pairs.residual_tests
+    monkeypatch.setattr(all_pairs, "residual_tests", lambda *a, **k: (asked.append(1), original(*a, **k))[1])
+    for k in jumps_at:
+        low, high, below = grid[k], grid[k + 1], lags[k]
+        while high - low > 1e-9:
+            middle = (low + high) / 2
+            low, high = (middle, high) if lag(middle) == below else (low, middle)
+        for share in (low, high):
+            asked.clear()
+            check(blend(share), rows=[0])
+            assert asked
+
+
+def in_extended_precision(y: pd.Series, x: pd.Series, lag: int) -> float:
+    """The statistic with that lag, by orthogonalisation in long double."""
+
+    def centred(v: pd.Series) -> np.ndarray:
+        wide = v.to_numpy().astype(np.longdouble)
+        wide = wide - wide.sum() / len(wide)
+        return wide - wide.sum() / len(wide)
+
+    def freed(v: np.ndarray, basis: list[np.ndarray]) -> np.ndarray:
+        for q in basis + basis:
+            v = v - (q * v).sum() * q
+        return v
+
+    y, x = centred(y), centred(x)
+    e = y - (x * y).sum() / (x * x).sum() * x
+    d = np.diff(e)
+    basis: list[np.ndarray] = []
+    for column in [*(d[lag - k : len(d) - k] for k in range(1, lag + 1)), e[lag:-1]]:
+        column = freed(column, basis)
+        basis.append(column / np.sqrt((column * column).sum()))
+    rest = freed(d[lag:], basis)
+    return float((basis[-1] * d[lag:]).sum() / np.sqrt((rest * rest).sum() / (len(rest) - lag - 1)))
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="long double is no wider than double here")
+@pytest.mark.parametrize("n_bars", [21, 22, 27, 60, 700])
+@pytest.mark.parametrize("kind", KINDS)
+def test_statistic_is_exact_where_statsmodels_is_not(kind, n_bars):
+    """All but collinear legs, and nearly as many regressors as rows: statsmodels itself is off by up to 1e-7 there."""
+    frame = as_frame(KINDS[kind](n_bars, seed=n_bars + 1))
+    bound = 1e-9 if n_bars >= 60 or kind != "near_collinear" else 5e-8
+    for row in engle_granger_pairs(frame).itertuples():
+        exact = in_extended_precision(frame[row.dependent], frame[row.independent], row.lag)
+        assert row.t_stat == pytest.approx(exact, rel=bound, abs=bound)
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"near_collinear"}))
+@pytest.mark.parametrize("n_bars", [21, 24])
+def test_screen_equals_statsmodels_on_twenty_hostile_prices(kind, n_bars):
+    check(as_frame(KINDS[kind](n_bars, seed=n_bars)))
+
+
+def test_single_pairs_are_tested_in_the_order_asked():
+    frame = as_frame(late(walks(120, 3, seed=30), [0, 0, 30]))
+    pairs = [Pair("S2/USDT", "S0/USDT"), Pair("S0/USDT", "S1/USDT")]
+    found = engle_granger_residuals(frame, pairs)
+    assert found["n_obs"].tolist() == [90, 120]
+    assert tuple(found.columns) == PAIR_COLUMNS
+    for row in found.itertuples():
+        common = frame[[row.dependent, row.independent]].dropna()
+        expected = oracle(common[row.dependent], common[row.independent])
+        assert row.lag == expected.lag
+        assert row.t_stat == pytest.approx(expected.t_stat, abs=1e-9)
+        assert row.p_value == pytest.approx(expected.p_value, abs=1e-10)
+    assert engle_granger_residuals(frame, []).empty
+    with pytest.raises(ParameterError, match="BTC/USDT: no such column"):
+        engle_granger_residuals(frame, [Pair("S0/USDT", "BTC/USDT")])
+    with pytest.raises(ParameterError, match="has one leg"):
+        engle_granger_residuals(frame, [Pair("S0/USDT", "S0/USDT")])
+
+
+def test_tiles_hold_every_row_once_and_both_directions_together():
+    frame = as_frame(late(walks(150, 40, seed=31), [0] * 30 + [20] * 10))
+    tiles = list(engle_granger_tiles(frame, n_threads=2))
+    assert len(tiles) > 3
+    for tile in tiles:
+        met = set(zip(tile["dependent"], tile["independent"], strict=True))
+        assert met == {(x, y) for y, x in met}
+    whole = engle_granger_pairs(frame)
+    order = {symbol: k for k, symbol in enumerate(frame.columns)}
+    rows = pd.concat(tiles).sort_values(["dependent", "independent"], key=lambda names: names.map(order))
+    pd.testing.assert_frame_equal(rows.reset_index(drop=True), whole, check_exact=True)
+
+
+def test_result_does_not_depend_on_threads_company_tiles_or_memory_layout(monkeypatch):
+    frame = as_frame(late(walks(150, 40, seed=9), [0] * 30 + [20] * 10))
     whole = engle_granger_pairs(frame)
     pd.testing.assert_frame_equal(engle_granger_pairs(frame, n_threads=2), whole, check_exact=True)
     fortran = pd.DataFrame(np.asfortranarray(frame), index=frame.index, columns=frame.columns)
     pd.testing.assert_frame_equal(engle_granger_pairs(fortran), whole, check_exact=True)
-    some = frame[["S7/USDT", "S31/USDT"]]
-    alone = engle_granger_pairs(some)
+    some = frame[["S7/USDT", "S29/USDT", "S31/USDT"]]
     same = whole["dependent"].isin(some.columns) & whole["independent"].isin(some.columns)
-    pd.testing.assert_frame_equal(alone, whole[same].reset_index(drop=True), check_exact=True)
+    pd.testing.assert_frame_equal(engle_granger_pairs(some), whole[same].reset_index(drop=True), check_exact=True)
+    monkeypatch.setattr(all_pairs, "_BAND", 16)
+    pd.testing.assert_frame_equal(engle_granger_pairs(frame, n_threads=2), whole, check_exact=True)
+    monkeypatch.setattr(all_pairs, "_LEAST_PANEL", 48)
+    monkeypatch.setattr(all_pairs, "_BAND", 96)
+    pd.testing.assert_frame_equal(engle_granger_pairs(frame), whole, check_exact=True)
+
+
+def test_statistic_is_that_of_arch():
+    """arch takes the number of lags it is given; its p-values come from tables of its own."""
+    from arch.unitroot.cointegration import engle_granger
+
+    frame = as_frame(np.hstack([cointegrated(400, 32), ticks(400, 33)]))
+    for row in engle_granger_pairs(frame).itertuples():
+        stat = engle_granger(frame[row.dependent], frame[row.independent], trend="c", lags=row.lag).stat
+        assert row.t_stat == pytest.approx(stat, abs=1e-7)
 
 
 def test_scaling_a_leg_scales_the_hedge_ratio_and_leaves_the_test():

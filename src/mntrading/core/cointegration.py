@@ -1,10 +1,10 @@
-"""Engle-Granger test of every ordered pair of a universe, exact and from the residuals.
+"""Engle-Granger test of every ordered pair of a universe, equal to ``statsmodels.tsa.stattools.coint``.
 
-Per ordered pair: regress the dependent log price on the independent one, take the residual, choose the lag
-of an augmented Dickey-Fuller regression without deterministic terms, refit it on the longest sample that lag
-allows. The result equals ``statsmodels.tsa.stattools.coint``; the work is O(T·p + p³) rather than O(T·p³),
-because all moments of the Dickey-Fuller regression follow from p + 1 autocovariances of the differenced
-residual and corrections at the edges of the sample.
+Per ordered pair: regress the dependent log price on the independent one, take the residual, choose the lag of an
+augmented Dickey-Fuller regression without deterministic terms, refit it on the longest sample that lag allows.
+All pairs share a handful of matrix products over time (``all_pairs``, ``moments``), after which a test is a small
+Cholesky factor (``moment_tests``); where rounding could matter, a pair is tested again from its residuals
+(``residual_tests``). docs/screening.md has the formulas.
 
 Look-ahead: every figure uses all rows given and nothing else; pass the formation window, and only that.
 
@@ -20,29 +20,27 @@ Statistics, 7(2), 147-159 (the default number of lags).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from mntrading.core.compiled import compiled
+from mntrading.core.all_pairs import Outcome, Window, run_windows
 from mntrading.core.errors import BarDataError, ParameterError
 from mntrading.core.mackinnon import Trend, check_trend, mackinnon_p_value
-from mntrading.core.types import BoolArray, FloatArray, IntArray
+from mntrading.core.residual_tests import CRITERIA, legs_of, residual_tests
+from mntrading.core.types import FloatArray, IntArray, Pair
 
 AutoLag = Literal["aic", "bic"]
 Progress = Callable[[int, int], None]
 
 PAIR_COLUMNS: Final = ("dependent", "independent", "alpha", "beta", "t_stat", "p_value", "lag", "n_obs")
 
-_COLLINEAR: Final = 100.0 * math.sqrt(float(np.finfo(np.float64).eps))  # of 1 - R²
-_NO_VARIATION: Final = 1e-20  # of the sum of squares left after detrending, relative to before
-_DEPENDENT_COLUMN: Final = 1e-14  # Cholesky pivot relative to its diagonal element
-_CRITERIA: Final = {None: 0, "aic": 1, "bic": 2}
-_PAIRS_PER_CHUNK: Final = 1024
+_ROWS_AT_ONCE: Final = 1_000_000
 
 
 def engle_granger_pairs(
@@ -59,16 +57,19 @@ def engle_granger_pairs(
     Parameters
     ----------
     log_prices
-        Frame (T bars × N symbols) of log prices, time increasing, N ≥ 2. NaN and infinities are refused.
+        Frame (T bars × N symbols) of log prices, time increasing, N ≥ 2. NaN before a symbol's first bar means that
+        it was listed later: its pairs are tested on the bars both legs have. NaN after it and infinities are
+        refused.
     max_lag
-        Most lagged differences in the Dickey-Fuller regression. ``None``: ceil(12·(T/100)^¼), at most
-        T // 2 - 1.
+        Most lagged differences in the Dickey-Fuller regression. ``None``: ceil(12·(n/100)^¼) for a pair with n
+        common bars, at most n // 2 - 1.
     autolag
-        Criterion the lag minimises over 0..``max_lag`` on the common sample of T - 1 - ``max_lag`` rows, ties
-        to the smaller lag. ``None``: exactly ``max_lag`` lags.
+        Criterion the lag minimises over 0..``max_lag`` on the common sample of n - 1 - ``max_lag`` rows, ties to the
+        smaller lag. ``None``: exactly ``max_lag`` lags.
     trend
         Deterministic terms of the cointegrating regression: ``n`` none, ``c`` constant, ``ct`` constant and
-        linear trend.
+        linear trend. (Without a constant, R² is about zero and so close to 1 that nearly every pair is tested from
+        its residuals, which takes tens of times longer.)
     progress
         Called as ``progress(pairs done, pairs in all)`` in the calling thread, now and then and at the end.
     n_threads
@@ -81,37 +82,130 @@ def engle_granger_pairs(
 
         - ``dependent``, ``independent``: symbols; ``alpha``, ``beta``: intercept and hedge ratio of
           ``dependent = alpha + beta·independent`` (``alpha`` is 0 for ``n``; for ``ct`` it is the intercept
-          where the trend, which is 1 on the first bar, is 0);
+          where the trend, which is 1 on the first common bar, is 0);
         - ``t_stat``, ``p_value``: Dickey-Fuller statistic and MacKinnon's p-value for this direction alone;
-        - ``lag``: lagged differences in the final regression; ``n_obs``: bars both legs share, T. The final
-          regression has ``n_obs - 1 - lag`` rows.
+        - ``lag``: lagged differences in the final regression; ``n_obs``: bars both legs have. The final regression
+          has ``n_obs - 1 - lag`` rows.
 
         Legs that are collinear but for rounding (1 - R² ≤ 100·√eps) get ``t_stat`` -inf, ``p_value`` 0 and
-        ``lag`` 0. Where a leg is constant (for ``ct``: a straight line), or the residual leaves nothing to
-        estimate, there is no test: ``t_stat`` is NaN, ``lag`` 0 and ``p_value`` 1, so that the pair still
-        counts as one; ``alpha`` and ``beta`` are NaN where a leg is constant.
+        ``lag`` 0. Where a leg is constant on the common bars (for ``ct``: a straight line), these are too few, or the
+        residual leaves nothing to estimate, there is no test: ``t_stat`` is NaN, ``lag`` 0 and ``p_value`` 1, so that
+        the pair still counts as one; ``alpha`` and ``beta`` are NaN where a leg is constant or the bars too few.
 
     Raises
     ------
     BarDataError
         A value that is not a finite number, or time that does not increase; names the symbol and the row.
     ParameterError
-        Fewer than two symbols, duplicate symbols, an unknown option, or too few rows for ``max_lag``.
+        Fewer than two symbols, duplicate symbols, an unknown option, or too few rows for ``max_lag`` in every pair.
+
+    Notes
+    -----
+    A value may differ in its last digits with the company a symbol is screened in. Pairs with 1 - R² < 1e-3 do not:
+    they come from ``engle_granger_residuals``, as does every pair whose lag or statistic could suffer from rounding.
 
     References
     ----------
     Engle and Granger (1987); MacKinnon (1994, 2010); Schwert (1989).
     """
-    check_trend(trend)
-    if autolag not in _CRITERIA:
-        raise ParameterError(f"unknown autolag {autolag!r}, expected aic, bic or None", where="autolag")
-    if n_threads < 1:
-        raise ParameterError(f"n_threads is {n_threads}, expected at least 1", where="n_threads")
-    values = _checked_values(log_prices)
-    lags = _checked_max_lag(max_lag, n_bars=len(values))
-    legs = _legs(values, trend)
-    statistics = _run_pairs(legs, lags, _CRITERIA[autolag], progress, n_threads)
-    return _table(log_prices.columns, legs, statistics, trend)
+    universe = _universe(log_prices, max_lag, autolag, trend, n_threads)
+    n_series = universe.values.shape[1]
+    total = n_series * (n_series - 1)
+    found = _Found.empty(total)
+    done = 0
+    with closing(run_windows(universe.values, universe.windows, trend, CRITERIA[autolag], n_threads)) as tiles:
+        for tile in tiles:
+            place = tile.dependent * (n_series - 1) + tile.independent - (tile.independent > tile.dependent)
+            found.put(place, tile)
+            done += len(place)
+            if progress is not None:
+                progress(done, total)
+    every = np.arange(n_series, dtype=np.int32)
+    dependent = np.repeat(every, n_series - 1)
+    independent = np.broadcast_to(every, (n_series, n_series))[~np.eye(n_series, dtype=np.bool_)]
+    return _table(log_prices.columns, dependent, independent, found, trend)
+
+
+def engle_granger_tiles(
+    log_prices: pd.DataFrame,
+    *,
+    max_lag: int | None = None,
+    autolag: AutoLag | None = "aic",
+    trend: Trend = "c",
+    n_threads: int = 1,
+) -> Iterator[pd.DataFrame]:
+    """The rows of ``engle_granger_pairs`` as they are found, for universes whose table would not fit into memory.
+
+    Each frame holds some thousands of rows; a pair's two directions are always in the same one. Over all frames every
+    ordered pair comes once, in an order that depends on the columns alone.
+
+    Parameters
+    ----------
+    log_prices, max_lag, autolag, trend, n_threads
+        As for ``engle_granger_pairs``.
+
+    Yields
+    ------
+    DataFrame
+        Columns of ``engle_granger_pairs``.
+
+    Raises
+    ------
+    BarDataError, ParameterError
+        As ``engle_granger_pairs``, when the first frame is asked for.
+    """
+    universe = _universe(log_prices, max_lag, autolag, trend, n_threads)
+    for tile in run_windows(universe.values, universe.windows, trend, CRITERIA[autolag], n_threads):
+        found = _Found.empty(len(tile.dependent))
+        found.put(slice(None), tile)
+        yield _table(log_prices.columns, tile.dependent, tile.independent, found, trend)
+
+
+def engle_granger_residuals(
+    log_prices: pd.DataFrame,
+    pairs: Iterable[Pair],
+    *,
+    max_lag: int | None = None,
+    autolag: AutoLag | None = "aic",
+    trend: Trend = "c",
+) -> pd.DataFrame:
+    """The test of single pairs from their residuals: slower, and exact whatever the prices look like.
+
+    What it gives for a pair depends on the two series alone.
+
+    Parameters
+    ----------
+    log_prices, max_lag, autolag, trend
+        As for ``engle_granger_pairs``.
+    pairs
+        Ordered pairs of columns, dependent leg first.
+
+    Returns
+    -------
+    DataFrame
+        Columns of ``engle_granger_pairs``, one row per pair in the order given.
+
+    Raises
+    ------
+    BarDataError
+        As ``engle_granger_pairs``.
+    ParameterError
+        As ``engle_granger_pairs``, or a pair of which ``log_prices`` has no column, or of a symbol with itself.
+    """
+    universe = _universe(log_prices, max_lag, autolag, trend, 1)
+    dependent, independent = _columns_of(list(pairs), log_prices.columns)
+    found = _Found.empty(len(dependent))
+    for row, (y, x) in enumerate(zip(dependent, independent, strict=True)):
+        first = max(universe.starts[y], universe.starts[x])
+        n_bars = len(universe.values) - first
+        lags = _max_lag(max_lag, n_bars)
+        found.n_obs[row] = n_bars
+        if lags is not None:
+            legs = legs_of(universe.values[first:, [y, x]].T, trend)
+            one = residual_tests(legs, np.array([0]), np.array([1]), max_lag=lags, criterion=CRITERIA[autolag])
+            found.alpha[row] = legs.level[0] - one.beta[0] * legs.level[1]
+            found.beta[row], found.t_stat[row], found.lag[row] = one.beta[0], one.t_stat[0], one.lag[0]
+    return _table(log_prices.columns, dependent, independent, found, trend)
 
 
 def default_max_lag(n_bars: int) -> int:
@@ -122,8 +216,38 @@ def default_max_lag(n_bars: int) -> int:
 # --- boundary ---
 
 
-def _checked_values(log_prices: pd.DataFrame) -> FloatArray:
-    """Values (T × N) of a frame that keeps the contract."""
+@dataclass(frozen=True)
+class _Universe:
+    """Series that keep the contract, and the windows their pairs are tested on."""
+
+    values: FloatArray  # (T, N), NaN before the first bar
+    starts: IntArray  # (N,) first bar
+    windows: list[Window]
+
+
+def _universe(
+    log_prices: pd.DataFrame, max_lag: int | None, autolag: AutoLag | None, trend: Trend, n_threads: int
+) -> _Universe:
+    check_trend(trend)
+    if autolag not in CRITERIA:
+        raise ParameterError(f"unknown autolag {autolag!r}, expected aic, bic or None", where="autolag")
+    if n_threads < 1:
+        raise ParameterError(f"n_threads is {n_threads}, expected at least 1", where="n_threads")
+    if max_lag is not None and max_lag < 0:
+        raise ParameterError(f"max_lag is {max_lag}, expected 0 or more", where="max_lag")
+    values, starts = _checked_values(log_prices)
+    n_bars = len(values)
+    _check_rows(n_bars - int(np.partition(starts, 1)[1]), max_lag)
+    windows = [
+        Window(int(start), _max_lag(max_lag, n_bars - int(start)), np.flatnonzero(starts == start), older)
+        for start in np.unique(starts)
+        for older in [np.flatnonzero(starts < start)]
+    ]
+    return _Universe(values, starts, windows)
+
+
+def _checked_values(log_prices: pd.DataFrame) -> tuple[FloatArray, IntArray]:
+    """Values (T × N) of a frame that keeps the contract, and the row each column starts at."""
     symbols = log_prices.columns
     if not symbols.is_unique:
         raise ParameterError(
@@ -141,360 +265,97 @@ def _checked_values(log_prices: pd.DataFrame) -> FloatArray:
         if not pd.api.types.is_numeric_dtype(kind):
             raise BarDataError(f"values are {kind}, expected numbers", where=str(symbol))
     values = log_prices.to_numpy(dtype=np.float64, na_value=np.nan)
-    bad = np.argwhere(~np.isfinite(values).T)
+    finite = np.isfinite(values)
+    if finite.all():
+        return values, np.zeros(len(symbols), dtype=np.int64)
+    starts = np.where(finite.any(axis=0), finite.argmax(axis=0), 0)
+    before = np.arange(len(values))[:, None] < starts
+    bad = np.argwhere(~(finite | (before & np.isnan(values))).T)
     if len(bad):
         column, row = (int(number) for number in bad[0])
         raise BarDataError(
-            f"log price is {values[row, column]} at {index[row]}, expected a finite number",
+            f"log price is {values[row, column]} at {index[row]}, expected a finite number "
+            "(NaN only before the first bar)",
             where=str(symbols[column]),
         )
-    return values
+    return values, starts
 
 
-def _checked_max_lag(max_lag: int | None, *, n_bars: int) -> int:
-    """Number of lags, given or by rule, that leaves the longest regression a degree of freedom."""
-    lags = max(default_max_lag(n_bars), 0) if max_lag is None else max_lag
-    if lags < 0:
-        raise ParameterError(f"max_lag is {lags}, expected 0 or more", where="max_lag")
-    if n_bars < 2 * lags + 3:
+def _max_lag(max_lag: int | None, n_bars: int) -> int | None:
+    """Number of lags, given or by rule; None where it leaves the longest regression no degree of freedom."""
+    lags = max(default_max_lag(n_bars), 0) if max_lag is None else int(max_lag)
+    return lags if n_bars >= 2 * lags + 3 else None
+
+
+def _check_rows(n_bars: int, max_lag: int | None) -> None:
+    """Refuse a universe of which no pair has rows enough."""
+    if _max_lag(max_lag, n_bars) is None:
+        lags = max(default_max_lag(n_bars), 0) if max_lag is None else max_lag
         raise ParameterError(
             f"{n_bars} rows are too few for {lags} lags, expected at least {2 * lags + 3}",
             where="max_lag",
             fix=f"lower max_lag to {max((n_bars - 3) // 2, 0)} or give more rows" if n_bars >= 3 else "give more rows",
         )
-    return int(lags)
+
+
+def _columns_of(pairs: list[Pair], symbols: pd.Index) -> tuple[IntArray, IntArray]:
+    """Column numbers of the dependent and the independent leg of each pair."""
+    for pair in pairs:
+        for symbol in pair.symbols:
+            if symbol not in symbols:
+                raise ParameterError("no such column in the prices", where=symbol)
+        if pair.dependent == pair.independent:
+            raise ParameterError(f"pair {pair.id} has one leg, expected two symbols", where="pairs")
+    numbers = symbols.get_indexer(pd.Index([symbol for pair in pairs for symbol in pair.symbols])).astype(np.int64)
+    return numbers[::2], numbers[1::2]
+
+
+# --- table ---
 
 
 @dataclass(frozen=True)
-class _Legs:
-    """What the test needs of each series, once per series."""
+class _Found:
+    """Outcomes by row of the table."""
 
-    values: FloatArray  # (N, T): centred for c, detrended for ct, as given for n
-    mean: FloatArray  # (N,), 0 for n
-    slope: FloatArray  # (N,) per bar, 0 unless ct
-    squares: FloatArray  # (N,) sum of squares of values
-    total: FloatArray  # (N,) total sum of squares R² refers to: about the mean, about 0 for n
-    testable: BoolArray  # (N,) False for a series without variation
-
-
-def _legs(values: FloatArray, trend: Trend) -> _Legs:
-    """Series freed of the deterministic terms, which then drop out of every pair's regression exactly."""
-    rows = np.ascontiguousarray(values.T)
-    n_series, n_bars = rows.shape
-    mean, slope = np.zeros(n_series), np.zeros(n_series)
-    testable = np.asarray(np.ptp(rows, axis=1) > 0.0, dtype=np.bool_)
-    if trend == "n":
-        total = np.einsum("it,it->i", rows, rows)
-        return _Legs(rows, mean, slope, total, total, testable)
-    mean = rows.mean(axis=1)
-    rows = rows - mean[:, None]
-    total = np.einsum("it,it->i", rows, rows)
-    if trend == "c":
-        return _Legs(rows, mean, slope, total, total, testable)
-    time = np.arange(n_bars, dtype=np.float64) - (n_bars - 1) / 2.0
-    for _ in range(2):
-        step = rows @ time / (time @ time)
-        rows = rows - step[:, None] * time
-        slope = slope + step
-    squares = np.einsum("it,it->i", rows, rows)
-    return _Legs(rows, mean, slope, squares, total, testable & (squares > _NO_VARIATION * total))
-
-
-# --- all pairs ---
-
-
-@dataclass(frozen=True)
-class _PairStatistics:
-    """Raw outcome per ordered pair, in the order of ``_pair_codes``."""
-
+    alpha: FloatArray
     beta: FloatArray
     t_stat: FloatArray
-    lag: IntArray
+    lag: npt.NDArray[np.int32]
+    n_obs: npt.NDArray[np.int32]
+
+    @classmethod
+    def empty(cls, n: int) -> _Found:
+        """No test in any of n rows."""
+        alpha, beta, t_stat = (np.full(n, np.nan) for _ in range(3))
+        return cls(alpha, beta, t_stat, np.zeros(n, dtype=np.int32), np.zeros(n, dtype=np.int32))
+
+    def put(self, place: IntArray | slice, tile: Outcome) -> None:
+        """Write the tile's outcomes to those rows."""
+        self.alpha[place], self.beta[place], self.t_stat[place] = tile.alpha, tile.beta, tile.t_stat
+        self.lag[place], self.n_obs[place] = tile.lag, tile.n_obs
 
 
-def _run_pairs(legs: _Legs, max_lag: int, criterion: int, progress: Progress | None, n_threads: int) -> _PairStatistics:
-    """Test every ordered pair in chunks; a chunk writes its own slice of the result."""
-    n_series = len(legs.values)
-    total = n_series * (n_series - 1)
-    found = _PairStatistics(np.full(total, np.nan), np.full(total, np.nan), np.zeros(total, dtype=np.int64))
-
-    def test(first: int, last: int) -> int:
-        _test_chunk(
-            legs.values, legs.squares, legs.total, legs.testable, first, last, max_lag, criterion,
-            found.beta, found.t_stat, found.lag,
-        )  # fmt: skip
-        return last - first
-
-    done = 0
-    for count in _each_chunk(test, total, n_threads):
-        done += count
-        if progress is not None:
-            progress(done, total)
-    return found
-
-
-def _each_chunk(test: Callable[[int, int], int], total: int, n_threads: int) -> Iterator[int]:
-    """Pairs done by each chunk as it finishes."""
-    size = max(1, min(_PAIRS_PER_CHUNK, -(-total // n_threads)))
-    chunks = [(first, min(first + size, total)) for first in range(0, total, size)]
-    if n_threads == 1 or len(chunks) == 1:
-        for first, last in chunks:
-            yield test(first, last)
-        return
-    pool = ThreadPoolExecutor(max_workers=n_threads, thread_name_prefix="engle-granger")
-    try:
-        futures: list[Future[int]] = [pool.submit(test, first, last) for first, last in chunks]
-        for future in as_completed(futures):
-            yield future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _pair_codes(n_series: int) -> tuple[IntArray, IntArray]:
-    """Column numbers of the dependent and the independent leg of every ordered pair."""
-    pair = np.arange(n_series * (n_series - 1), dtype=np.int64)
-    dependent, rest = np.divmod(pair, n_series - 1)
-    return dependent, rest + (rest >= dependent)
-
-
-def _table(symbols: pd.Index, legs: _Legs, found: _PairStatistics, trend: Trend) -> pd.DataFrame:
-    """The public frame of a raw outcome."""
-    dependent, independent = _pair_codes(len(symbols))
-    n_bars = legs.values.shape[1]
-    centre = (n_bars + 1) / 2.0  # mean of the trend 1..T
-    level = legs.mean - legs.slope * centre
-    untested = np.isnan(found.t_stat)
-    p_value = mackinnon_p_value(found.t_stat, trend)
+def _table(
+    symbols: pd.Index,
+    dependent: npt.NDArray[np.integer],
+    independent: npt.NDArray[np.integer],
+    found: _Found,
+    trend: Trend,
+) -> pd.DataFrame:
+    """The public frame."""
+    p_value = np.empty(len(dependent))
+    for first in range(0, len(p_value), _ROWS_AT_ONCE):
+        some = slice(first, first + _ROWS_AT_ONCE)
+        t_stat = found.t_stat[some]
+        p_value[some] = np.where(np.isnan(t_stat), 1.0, mackinnon_p_value(t_stat, trend))
     columns = {
         "dependent": symbols.take(dependent),
         "independent": symbols.take(independent),
-        "alpha": level[dependent] - found.beta * level[independent],
+        "alpha": found.alpha,
         "beta": found.beta,
         "t_stat": found.t_stat,
-        "p_value": np.where(untested, 1.0, p_value),
-        "lag": found.lag,
-        "n_obs": np.full(len(dependent), n_bars, dtype=np.int64),
+        "p_value": p_value,
+        "lag": found.lag.astype(np.int64),
+        "n_obs": found.n_obs.astype(np.int64),
     }
-    return pd.DataFrame(columns, columns=list(PAIR_COLUMNS))
-
-
-# --- kernels ---
-# e = y - beta·x: residual; d_t = e_t - e_{t-1}; times run 0..T-1; a regression with q lags has the rows
-# t = q+1..T-1. back[k] = d_{T-1-k}, followed by zeros.
-
-
-@compiled
-def _dot(a: FloatArray, b: FloatArray) -> float:
-    """Inner product over eight interleaved partial sums."""
-    n = len(a)
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-    for i in range(0, n - 7, 8):
-        s0 += a[i] * b[i]
-        s1 += a[i + 1] * b[i + 1]
-        s2 += a[i + 2] * b[i + 2]
-        s3 += a[i + 3] * b[i + 3]
-        s4 += a[i + 4] * b[i + 4]
-        s5 += a[i + 5] * b[i + 5]
-        s6 += a[i + 6] * b[i + 6]
-        s7 += a[i + 7] * b[i + 7]
-    for i in range(n - n % 8, n):
-        s0 += a[i] * b[i]
-    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
-
-
-@compiled
-def _autocovariances(back: FloatArray, n_diff: int, out: FloatArray) -> None:
-    """out[l] = Σ_t d_t·d_{t-l} over the whole range, the lag in the inner loop for the sake of SIMD."""
-    width = len(out)
-    out[:] = 0.0
-    for k in range(0, n_diff, 8):
-        a0, a1, a2, a3 = back[k], back[k + 1], back[k + 2], back[k + 3]
-        a4, a5, a6, a7 = back[k + 4], back[k + 5], back[k + 6], back[k + 7]
-        run = back[k : k + width + 7]
-        for lag in range(width):
-            out[lag] += ((a0 * run[lag] + a1 * run[lag + 1]) + (a2 * run[lag + 2] + a3 * run[lag + 3])) + (
-                (a4 * run[lag + 4] + a5 * run[lag + 5]) + (a6 * run[lag + 6] + a7 * run[lag + 7])
-            )
-
-
-@compiled
-def _own_lags(
-    e: FloatArray,
-    back: FloatArray,
-    covariance: FloatArray,
-    squares: float,
-    q: int,
-    own: FloatArray,
-    level: FloatArray,
-) -> float:
-    """Moments of rows q+1..T-1: own[l] = Σ d_t·d_{t-l}, level[l] = Σ e_{t-1}·d_{t-l}; returns Σ e²_{t-1}."""
-    last = len(e) - 1
-    head = last - q  # back[head + i] = d_{q-i}
-    for lag in range(q + 1):
-        cut = 0.0
-        for k in range(head, last - lag):
-            cut += back[k] * back[k + lag]
-        own[lag] = covariance[lag] - cut
-    level[0] = 0.5 * ((e[last] - e[q]) * (e[last] + e[q]) - own[0])
-    for lag in range(q):
-        level[lag + 1] = level[lag] + own[lag] + e[q] * back[head + lag] - e[last] * back[lag]
-    levels = squares - e[last] * e[last]
-    for s in range(q):
-        levels -= e[s] * e[s]
-    return float(levels)
-
-
-@compiled
-def _fill(back: FloatArray, n_bars: int, q: int, own: FloatArray, a: FloatArray, offset: int) -> None:
-    """Moments of lagged differences, upper triangle: a[offset+i, offset+j] = Σ d_{t-1-i}·d_{t-1-j}."""
-    head = n_bars - 1 - q
-    if q == 0:
-        return
-    first = a[offset]
-    for j in range(q):
-        first[offset + j] = own[j] + back[head] * back[head + j] - back[0] * back[j]
-    for i in range(1, q):
-        above, here = a[offset + i - 1], a[offset + i]
-        h, b = back[head + i], back[i]
-        for j in range(i, q):
-            here[offset + j] = above[offset + j - 1] + h * back[head + j] - b * back[j]
-
-
-@compiled
-def _eliminate(a: FloatArray, n: int) -> None:
-    """Cholesky of the upper triangle of a[:n, :n] in place; column n, the right side, is substituted forward.
-
-    A column that depends on those before it gets a zero row, and so leaves the fit alone.
-    """
-    for k in range(n):
-        row = a[k]
-        pivot = row[k]
-        if pivot <= a[n, k]:
-            row[k : n + 1] = 0.0
-            continue
-        scale = 1.0 / math.sqrt(pivot)
-        for j in range(k, n + 1):
-            row[j] *= scale
-        for i in range(k + 1, n):
-            factor = row[i]
-            below = a[i]
-            for j in range(i, n + 1):
-                below[j] -= factor * row[j]
-
-
-@compiled
-def _floors(a: FloatArray, n: int) -> None:
-    """Keep in a[n] the pivot below which a column counts as dependent."""
-    for k in range(n):
-        a[n, k] = _DEPENDENT_COLUMN * a[k, k]
-
-
-@compiled
-def _best_lag(
-    a: FloatArray,
-    own: FloatArray,
-    level: FloatArray,
-    levels: float,
-    back: FloatArray,
-    n_bars: int,
-    max_lag: int,
-    criterion: int,
-) -> int:
-    """Lag 0..max_lag that minimises the criterion on the common sample; ties go to the smaller lag."""
-    n = max_lag + 1  # regressors: level, then the lags in order
-    _fill(back, n_bars, max_lag, own, a, 1)
-    a[0, 0] = levels
-    a[0, n] = level[0]
-    for lag in range(1, n):
-        a[0, lag] = level[lag]
-        a[lag, n] = own[lag]
-    _floors(a, n)
-    _eliminate(a, n)
-    rows = n_bars - 1 - max_lag
-    penalty = 2.0 if criterion == 1 else math.log(rows)
-    rss, rank = own[0], 0
-    best, lowest = 0, math.inf
-    for lag in range(n):
-        if a[lag, lag] > 0.0:
-            rank += 1
-        rss -= a[lag, n] * a[lag, n]
-        value = (rows * math.log(rss) if rss > 0.0 else -math.inf) + penalty * rank
-        if value < lowest:
-            best, lowest = lag, value
-    return best
-
-
-@compiled
-def _statistic(
-    a: FloatArray, own: FloatArray, level: FloatArray, levels: float, back: FloatArray, n_bars: int, lag: int
-) -> float:
-    """t of the level in the regression with ``lag`` lags; the level comes last, so t falls out of the fit."""
-    n = lag + 1
-    _fill(back, n_bars, lag, own, a, 0)
-    for i in range(lag):
-        a[i, lag] = level[i + 1]
-        a[i, n] = own[i + 1]
-    a[lag, lag] = levels
-    a[lag, n] = level[0]
-    _floors(a, n)
-    _eliminate(a, n)
-    rss, rank = own[0], 0
-    for i in range(n):
-        if a[i, i] > 0.0:
-            rank += 1
-        rss -= a[i, n] * a[i, n]
-    freedom = n_bars - 1 - lag - rank
-    if a[lag, lag] <= 0.0 or freedom < 1:
-        return math.nan
-    if rss <= 0.0:
-        return math.copysign(math.inf, a[lag, n])
-    return float(a[lag, n] / math.sqrt(rss / freedom))
-
-
-@compiled
-def _test_chunk(
-    legs: FloatArray,
-    squares: FloatArray,
-    total: FloatArray,
-    testable: BoolArray,
-    first: int,
-    last: int,
-    max_lag: int,
-    criterion: int,
-    beta: FloatArray,
-    t_stat: FloatArray,
-    best_lag: IntArray,
-) -> None:
-    """Test the ordered pairs first..last-1 and write their beta, t and lag."""
-    n_series, n_bars = legs.shape
-    width = (max_lag + 8) // 8 * 8
-    e = np.empty(n_bars)
-    back = np.zeros(n_bars + width + 16)
-    covariance = np.empty(width)
-    own, level = np.empty(max_lag + 1), np.empty(max_lag + 1)
-    a = np.zeros((max_lag + 2, max_lag + 2))
-    for pair in range(first, last):
-        i, rest = divmod(pair, n_series - 1)
-        j = rest + 1 if rest >= i else rest
-        if not (testable[i] and testable[j]):
-            continue
-        y, x = legs[i], legs[j]
-        b = _dot(x, y) / squares[j]
-        beta[pair] = b
-        for t in range(n_bars):
-            e[t] = y[t] - b * x[t]
-        for t in range(1, n_bars):
-            back[n_bars - 1 - t] = e[t] - e[t - 1]
-        sum_squares = _dot(e, e)
-        if not 1.0 - sum_squares / total[i] < 1.0 - _COLLINEAR:
-            t_stat[pair] = -math.inf
-            continue
-        _autocovariances(back, n_bars - 1, covariance)
-        lag = max_lag
-        levels = _own_lags(e, back, covariance, sum_squares, lag, own, level)
-        if criterion != 0:
-            lag = _best_lag(a, own, level, levels, back, n_bars, max_lag, criterion)
-            if lag != max_lag:
-                levels = _own_lags(e, back, covariance, sum_squares, lag, own, level)
-        best_lag[pair] = lag
-        t_stat[pair] = _statistic(a, own, level, levels, back, n_bars, lag)
+    return pd.DataFrame(columns, columns=list(PAIR_COLUMNS), copy=False)
