@@ -243,6 +243,17 @@ def test_another_coin_under_the_same_symbol_never_joins_the_first(dataset, inges
     assert source.asked == []
 
 
+def test_a_run_stopped_where_a_coin_ends_says_nothing_wrong_of_the_next_one(ingestion):
+    rows = [row(0), row(301, 500.0)]
+    reference, other = made_dataset(), made_dataset()
+    fetch(Exchange({"A/B": rows}), reference, ingestion, jobs(302, "A/B"), until=302)
+    for _ in range(9):  # one piece at a time
+        fetch(Exchange({"A/B": rows}), other, ingestion, jobs(302, "A/B"), until=302, pieces=1)
+    fetch(Exchange({"A/B": rows}), other, ingestion, jobs(302, "A/B"), until=302)
+    assert contents(other) == contents(reference)
+    assert set(reference.load().ledger("A/B").notes) == {"listed_from"}
+
+
 def test_pieces_of_any_size_leave_the_same_bytes(ingestion):
     rows = [made for k in range(400) for made in (row(k), row(k, 99.0), row(k + 0.25))]
     left = []

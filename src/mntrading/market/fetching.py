@@ -271,9 +271,11 @@ def _walk(
             told_until = span[1]
             rows, archive, n_asked = judged.rows, None, (end - begin) // step
             for at in judged.splits:
-                coin, ledger = ledger.split(at)
-                coin = coin.without((at, end))
+                coin, after_it = ledger.split(at)
+                # not said to have ended yet: until it is archived, it bears the symbol
+                coin = coin.without((at, end)).replace(notes=ledger.notes)
                 yield Piece(job.symbol, rows[rows[:, 0] < at], coin, archive, n_asked)
+                ledger = after_it
                 rows, archive, n_asked = rows[rows[:, 0] >= at], (archived_name(job.symbol, at), at), 0
                 listed_from = at
             yield Piece(job.symbol, rows, ledger, archive, n_asked)
