@@ -31,7 +31,6 @@ from mntrading.core.types import BoolArray, FloatArray, IntArray
 _CANCELLED: Final = 1e-3  # what must be left of a sum, of the terms it was made of
 _DEPENDENT: Final = 1e-3  # Cholesky pivot relative to its diagonal element, and what a regression leaves
 _TIE: Final = 1e-5  # of the criterion, which is n·ln RSS + …
-_EDGE: Final = 1e3  # of a squared level at the edge, relative to √(Q·S_00)
 
 _PAD: Final = 4  # rows of zeros before the first differences, for loops that take four lags at a time
 
@@ -237,8 +236,6 @@ def _fit(
     sound = where_less(splat(_DEPENDENT), smallest, one, nothing)
     sound = where_less(splat(_CANCELLED) * load(outcome, _LEVEL_SCALE), levels, sound, nothing)
     sound = where_less(splat(_CANCELLED) * load(outcome, _STEP_SCALE), steps_squared, sound, nothing)
-    edge = where_less(last * last, first * first, first * first, last * last)
-    sound = where_less(edge, splat(_EDGE) * root(levels * steps_squared), sound, nothing)
     store(outcome, _SOUND, sound)
 
 
