@@ -18,7 +18,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from mntrading.core.errors import BarDataError, ParameterError
+from mntrading.core.checks import finite_series
+from mntrading.core.errors import ParameterError
 from mntrading.core.types import FloatArray
 
 JOHANSEN_CRITICAL: Final = {0.10: (13.4294, 2.7055), 0.05: (15.4943, 3.8415), 0.01: (19.9349, 6.6349)}
@@ -184,7 +185,7 @@ def kpss(residual: npt.ArrayLike, *, n_lags: int | None = None) -> Kpss:
     Hobijn, B., Franses, P. H., Ooms, M. (2004). Generalizations of the KPSS-test for stationarity. Statistica
     Neerlandica, 58(4), 483-502.
     """
-    values = _checked(residual, "residual", at_least=3)
+    values = finite_series(residual, "residual", at_least=3)
     n = len(values)
     if n_lags is not None and not 0 <= n_lags < n:
         raise ParameterError(f"n_lags is {n_lags}, expected 0 to {n - 1}", where="n_lags")
@@ -500,21 +501,10 @@ def _needed(n_windows: int) -> int:
 
 
 def _checked_legs(a: npt.ArrayLike, b: npt.ArrayLike, *, at_least: int) -> tuple[FloatArray, FloatArray]:
-    left, right = _checked(a, "dependent leg", at_least=at_least), _checked(b, "independent leg", at_least=at_least)
+    left, right = (
+        finite_series(a, "dependent leg", at_least=at_least),
+        finite_series(b, "independent leg", at_least=at_least),
+    )
     if len(left) != len(right):
         raise ParameterError(f"legs have {len(left)} and {len(right)} rows, expected as many of each", where="legs")
     return left, right
-
-
-def _checked(series: npt.ArrayLike, role: str, *, at_least: int) -> FloatArray:
-    """Finite values (T,) of a series."""
-    values = np.asarray(series, dtype=np.float64)
-    where = str(getattr(series, "name", None) or role)
-    if values.ndim != 1:
-        raise ParameterError(f"shape is {values.shape}, expected one value per bar", where=where)
-    if len(values) < at_least:
-        raise ParameterError(f"{len(values)} values given, expected at least {at_least}", where=where)
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        raise BarDataError(f"value {bad[0]} is {values[bad[0]]}, expected a finite number", where=where)
-    return values

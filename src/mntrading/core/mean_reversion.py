@@ -11,8 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from mntrading.core.errors import BarDataError, ParameterError
-from mntrading.core.types import FloatArray
+from mntrading.core.checks import finite_series
 
 _MIN_HALF_LIFE_BARS: Final = 3
 _MIN_HURST_BARS: Final = 20
@@ -45,7 +44,7 @@ def half_life(spread: npt.ArrayLike) -> float:
     ParameterError
         Fewer than 3 values.
     """
-    values = _checked(spread, _MIN_HALF_LIFE_BARS)
+    values = finite_series(spread, "spread", at_least=_MIN_HALF_LIFE_BARS)
     level = values[:-1] - values[:-1].mean()
     variation = float(level @ level)
     if variation == 0.0 or np.ptp(values[:-1]) == 0.0:
@@ -90,7 +89,7 @@ def hurst(spread: npt.ArrayLike) -> float:
     Gneiting, T., Ševčíková, H., Percival, D. B. (2012). Estimators of fractal dimension: assessing the
     roughness of time series and spatial data. Statistical Science, 27(2), 247-277.
     """
-    values = _checked(spread, _MIN_HURST_BARS)
+    values = finite_series(spread, "spread", at_least=_MIN_HURST_BARS)
     last = min(_HURST_LAST_LAG, len(values) // 4)
     lags = np.unique(np.rint(np.geomspace(_HURST_FIRST_LAG, last, _HURST_LAGS)).astype(np.int64))
     mean_square = np.empty(len(lags), dtype=np.float64)
@@ -117,23 +116,9 @@ def mean_crossings(spread: npt.ArrayLike) -> int:
     BarDataError
         A value that is not finite.
     """
-    values = _checked(spread, 0)
+    values = finite_series(spread, "spread", at_least=0)
     if values.size == 0 or np.ptp(values) == 0.0:
         return 0
     side = np.sign(values - values.mean())
     side = side[side != 0.0]
     return int(np.count_nonzero(side[1:] != side[:-1]))
-
-
-def _checked(spread: npt.ArrayLike, at_least: int) -> FloatArray:
-    """Finite values (T,) of a spread."""
-    values = np.asarray(spread, dtype=np.float64)
-    where = str(getattr(spread, "name", None) or "spread")
-    if values.ndim != 1:
-        raise ParameterError(f"shape is {values.shape}, expected one value per bar", where=where)
-    if len(values) < at_least:
-        raise ParameterError(f"{len(values)} values given, expected at least {at_least}", where=where)
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        raise BarDataError(f"value {bad[0]} is {values[bad[0]]}, expected a finite number", where=where)
-    return values

@@ -25,6 +25,17 @@ class RosterPair:
     beta: float
     significant: bool = True
 
+    @classmethod
+    def of_row(cls, row: Mapping[Any, Any]) -> RosterPair:
+        """The pair of a row that has its legs and figures by name."""
+        return cls(
+            Pair(row["dependent"], row["independent"]),
+            row["half_life_hours"],
+            row["p_adjusted"],
+            row["beta"],
+            row["significant"],
+        )
+
 
 @dataclass(frozen=True)
 class RosterFold:
@@ -116,15 +127,6 @@ class Roster:
                 pd.Timestamp(entry["formation_end"]),
                 None if end is None else pd.Timestamp(end),
             )
-            pairs = tuple(
-                RosterPair(
-                    Pair(row["dependent"], row["independent"]),
-                    row["half_life_hours"],
-                    row["p_adjusted"],
-                    row["beta"],
-                    row["significant"],
-                )
-                for row in entry["pairs"]
-            )
+            pairs = tuple(RosterPair.of_row(row) for row in entry["pairs"])
             folds.append(RosterFold(fold, pairs, tuple(entry["entered"]), tuple(entry["left"])))
         return cls(tuple(folds))

@@ -1,7 +1,8 @@
 """Crash-safe Kedro datasets: artefacts, folders of partitions, bars and models."""
 
 from mntrading.datasets.artifact import ArtifactDataset, Commit, Keyed, PartitionedArtifactDataset, Partitions
-from mntrading.datasets.bars_store import BarsDataset, BarStore, BarsUpdate, Damage
+from mntrading.datasets.bars_store import BarsDataset, BarsUpdate
+from mntrading.datasets.bars_view import BarStore, Damage
 from mntrading.datasets.contract import BarContract
 from mntrading.datasets.models import StoredModel
 

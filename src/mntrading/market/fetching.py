@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -14,7 +14,7 @@ import numpy as np
 from mntrading.core.bars import from_ms, invalid_rows, timeframe_ms, times_ms
 from mntrading.core.coverage import Interval, Ledger
 from mntrading.core.errors import SourceError
-from mntrading.core.quality import judge
+from mntrading.core.quality import Judged, judge
 from mntrading.core.types import FloatArray
 from mntrading.market.base import MarketSource, SourceBlockedError, SourceUnreachableError, SymbolGoneError
 from mntrading.market.paging import fetch_range
@@ -269,16 +269,22 @@ def _walk(
                 listed_from=listed_from,
             )
             told_until = span[1]
-            rows, archive, n_asked = judged.rows, None, (end - begin) // step
-            for at in judged.splits:
-                coin, after_it = ledger.split(at)
-                # not said to have ended yet: until it is archived, it bears the symbol
-                coin = coin.without((at, end)).replace(notes=ledger.notes)
-                yield Piece(job.symbol, rows[rows[:, 0] < at], coin, archive, n_asked)
-                ledger = after_it
-                rows, archive, n_asked = rows[rows[:, 0] >= at], (archived_name(job.symbol, at), at), 0
-                listed_from = at
-            yield Piece(job.symbol, rows, ledger, archive, n_asked)
+            if judged.splits:
+                listed_from = judged.splits[-1]
+            ledger = yield from _cut(job.symbol, judged, ledger, end, (end - begin) // step)
+
+
+def _cut(symbol: str, judged: Judged, ledger: Ledger, end: int, n_asked: int) -> Generator[Piece, None, Ledger]:
+    """A piece for each coin among the rows; returns the ledger of the last one."""
+    rows, archive = judged.rows, None
+    for at in judged.splits:
+        before, after = ledger.split(at)
+        # not said to have ended yet: until it is archived, it bears the symbol
+        before = before.without((at, end)).replace(notes=ledger.notes)
+        yield Piece(symbol, rows[rows[:, 0] < at], before, archive, n_asked)
+        rows, ledger, archive, n_asked = rows[rows[:, 0] >= at], after, (archived_name(symbol, at), at), 0
+    yield Piece(symbol, rows, ledger, archive, n_asked)
+    return ledger
 
 
 def archived_name(symbol: str, at: int) -> str:

@@ -73,13 +73,4 @@ def _document(fold: Fold, found: Screen) -> dict[str, Any]:
 
 def _roster_pairs(found: Screen) -> list[RosterPair]:
     kept = found.pairs.loc[found.pairs["verdict"] == SELECTED]
-    return [
-        RosterPair(
-            Pair(row["dependent"], row["independent"]),
-            row["half_life_hours"],
-            row["p_adjusted"],
-            row["beta"],
-            row["significant"],
-        )
-        for row in kept.to_dict("records")
-    ]
+    return [RosterPair.of_row(row) for row in kept.to_dict("records")]
