@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -36,11 +37,31 @@ class Block(BaseModel):
 # ---------------------------------------------------------------------------------------- shared
 
 
+def _is_scheduler(address: str) -> str:
+    parts = urlsplit(address)
+    whole = f"{parts.scheme}://{parts.netloc}" == address and "@" not in address
+    if not (whole and parts.scheme in ("tcp", "tls") and parts.hostname and parts.port):
+        raise ValueError(f"{address} is no address such as tcp://10.0.0.5:8786 or tls://dask.internal:8786")
+    return address
+
+
+SchedulerAddress = Annotated[str, AfterValidator(_is_scheduler)]
+
+
 class ComputeParams(Block):
     """Where and how wide the work runs."""
 
-    backend: Literal["threading", "loky"]
+    backend: Literal["threading", "loky", "dask"]
     n_workers: PositiveInt
+    scheduler: SchedulerAddress | None
+
+    @model_validator(mode="after")
+    def _a_scheduler_goes_with_its_backend(self) -> Self:
+        if (self.backend == "dask") != (self.scheduler is not None):
+            raise ValueError(
+                f"backend is {self.backend} and scheduler {self.scheduler}: a scheduler is for backend: dask, else null"
+            )
+        return self
 
 
 class ScheduleParams(Block):
@@ -191,6 +212,7 @@ class ScreeningParams(Block):
     max_lag: Annotated[int, Field(ge=0)] | None
     autolag: Literal["aic", "bic"] | None
     trend: Literal["n", "c", "ct"]
+    robust: bool
     adjustment: Literal["bh", "by", "bonferroni", "none"]
     level: Fraction
     keep_level: Fraction
@@ -213,6 +235,14 @@ class ScreeningParams(Block):
             raise ValueError(f"keep_level {self.keep_level} is stricter than level {self.level}")
         if self.min_half_life_hours >= self.max_half_life_hours:
             raise ValueError("min_half_life_hours is not below max_half_life_hours")
+        return self
+
+    @model_validator(mode="after")
+    def _confirmations_know_the_trend(self) -> Self:
+        levels = ("johansen_level", "kpss_level", "min_stable_share", "max_hedge_ratio_drift", "break_level")
+        on = [name for name in levels if getattr(self.confirmation, name) is not None]
+        if on and self.trend != "c":
+            raise ValueError(f"confirmation.{on[0]} assumes trend: c, not {self.trend}: set it to null")
         return self
 
     @model_validator(mode="after")
