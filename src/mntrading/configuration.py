@@ -1,15 +1,18 @@
-"""Resolvers that configuration files use: the environment, and where MLflow keeps what it tracks."""
+"""Configuration files: the resolvers they use, and their parameters, checked, for whoever runs outside Kedro."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kedro.config import OmegaConfigLoader
 from kedro.utils import find_kedro_project
 
 from mntrading.core.errors import ParameterError
+from mntrading.params import BLOCKS, Block
 
 
 def env(name: str, default: Any = None) -> Any:
@@ -52,3 +55,12 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "tracking_uri": tracking_uri,
     "artifact_location": artifact_location,
 }
+
+
+def parameters(conf: Path, env: str = "base") -> dict[str, Block]:
+    """Every parameter block of an environment below ``conf``, as its model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # kedro's own call of a deprecated function
+        loader = OmegaConfigLoader(str(conf), base_env="base", default_run_env=env, custom_resolvers=RESOLVERS)
+        values = loader["parameters"]
+    return {key: BLOCKS[key].model_validate(block) for key, block in values.items()}

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from mntrading.core.roster import Roster, RosterPair
+from mntrading.core.roster import LiveBefore, Roster, RosterPair
 from mntrading.core.schedule import LIVE, Fold
 from mntrading.core.types import Pair
 
@@ -48,3 +48,36 @@ def test_a_roster_without_pairs_is_a_roster():
     assert Roster.parse(empty.document()) == empty
     assert empty.symbols == ()
     assert empty.completed == ()
+
+
+# --- the run before
+
+YESTERDAY = pd.Timestamp("2025-05-31", tz="UTC")
+
+
+def live(pairs: list[RosterPair], before: LiveBefore | None = None) -> Roster:
+    return Roster.build([(fold("fold_00", 3), [AB]), (fold(LIVE, 4), pairs)], before)
+
+
+def stored(roster: Roster, as_of: pd.Timestamp) -> dict[str, object]:
+    return json.loads(json.dumps({"as_of": as_of, **roster.document()}, default=str))
+
+
+def test_the_live_fold_differs_from_the_live_pairs_of_the_run_before():
+    before = LiveBefore(YESTERDAY, (AB.pair, BC.pair))
+    roster = live([BC, CD], before)
+    assert (roster.live.entered, roster.live.left) == (("C-USDT__D-USDT",), ("A-USDT__B-USDT",))
+    assert roster.folds[0].entered == ("A-USDT__B-USDT",)
+    assert Roster.parse(stored(roster, YESTERDAY)) == roster
+
+
+def test_the_run_before_is_the_stored_roster_unless_it_is_being_made_again_or_later():
+    today, tomorrow = (YESTERDAY + pd.Timedelta(days, unit="D") for days in (1, 2))
+    assert LiveBefore.of(None, today) is None
+    first = stored(live([AB, BC]), YESTERDAY)
+    before = LiveBefore.of(first, today)
+    assert before == LiveBefore(YESTERDAY, (AB.pair, BC.pair))
+    second = stored(live([BC], before), today)
+    assert LiveBefore.of(second, today) == before
+    assert LiveBefore.of(second, tomorrow) == LiveBefore(today, (BC.pair,))
+    assert LiveBefore.of(second, YESTERDAY) is None

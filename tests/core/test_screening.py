@@ -12,7 +12,8 @@ from jsonschema import Draft202012Validator
 from made_bars import changed, grid
 
 from mntrading.core import confirmation, mean_reversion
-from mntrading.core.cointegration import engle_granger_pairs
+from mntrading.core.cointegration import engle_granger_pairs, engle_granger_residuals, white_t_stats
+from mntrading.core.mackinnon import mackinnon_p_value
 from mntrading.core.multiple_testing import adjust
 from mntrading.core.screening import (
     CONFIRMATION_COLUMNS,
@@ -60,6 +61,13 @@ def market(
     return close, pd.DataFrame(1_000.0, index=close.index, columns=close.columns)
 
 
+def exact(close: pd.DataFrame, pairs: list[Pair], rules: ScreeningParams) -> pd.DataFrame:
+    """The tests of these pairs from their residuals."""
+    return engle_granger_residuals(
+        np.log(close), pairs, max_lag=rules.max_lag, autolag=rules.autolag, trend=rules.trend
+    )
+
+
 def symbols(pair: Pair) -> frozenset[str]:
     return pair.unordered
 
@@ -82,8 +90,9 @@ def test_choosing_the_better_direction_and_testing_every_pair_are_paid_for(rules
     p = ordered.set_index(["dependent", "independent"])["p_value"]
     for row in found.tests.itertuples():
         there, back = p[(row.dependent, row.independent)], p[(row.independent, row.dependent)]
-        assert row.p_value == min(there, back)
-        assert row.p_both_directions == min(1.0, 2 * min(there, back))
+        assert row.p_value == pytest.approx(min(there, back), rel=1e-9, abs=1e-15)
+        assert row.p_robust == row.p_value
+        assert row.p_both_directions == min(1.0, 2 * row.p_robust)
     expected = adjust(found.tests["p_both_directions"].to_numpy(), method=rules.adjustment)
     np.testing.assert_array_equal(found.tests["p_adjusted"], expected)
     assert found.tests["p_adjusted"].is_monotonic_increasing
@@ -111,6 +120,84 @@ def test_bars_a_symbol_lacks_are_dropped_for_all_and_hours_stay_hours(rules):
     assert found.rows_dropped == 2
     assert found.pairs.iloc[0]["n_obs"] == N - 2
     assert found.pairs.iloc[0]["half_life_hours"] == pytest.approx(whole["half_life_hours"], rel=0.05)
+
+
+def test_a_symbol_listed_inside_the_window_is_tested_on_its_own_bars(rules):
+    close, volume = market(5, [(0, 1)])
+    late = close.copy()
+    late.iloc[:80, 0] = np.nan
+    found = screen(late, volume, rules)
+    assert found.rows_dropped == 0
+    assert [symbols(pair) for pair in found.selected] == [{"S00/USDT", "S01/USDT"}]
+    row = found.pairs.iloc[0]
+    assert row["n_obs"] == N - 80
+    of_its_bars = screen(close.iloc[80:], volume.iloc[80:], rules).pairs.iloc[0]
+    figures = ["alpha", "beta", "t_stat", "p_value", "lag", "half_life_hours", "hurst", "return_correlation"]
+    assert row[figures].tolist() == of_its_bars[figures].tolist()
+    others = found.tests.loc[~found.tests["pair_id"].str.contains("S00")]
+    assert (others["n_obs"] == N).all()
+
+
+def test_a_gap_after_a_late_listing_is_dropped_and_the_bars_before_it_are_not(rules):
+    close, volume = market(4, [(0, 1)])
+    close.iloc[:80, 2] = np.nan
+    close.iloc[500, 2] = np.nan
+    found = screen(close, volume, rules)
+    assert found.rows_dropped == 1
+    assert found.pairs.iloc[0]["n_obs"] == N - 1
+
+
+def test_the_figures_of_a_significant_pair_owe_nothing_to_its_company(rules):
+    close, volume = market(9, [(0, 1)])
+    alone = screen(close.iloc[:, :2], volume.iloc[:, :2], rules).pairs.iloc[0]
+    among = screen(close, volume, rules).pairs.iloc[0]
+    own = ["dependent", "alpha", "beta", "t_stat", "p_value", "lag", "n_obs", "half_life_hours", "hurst"]
+    assert alone[own].tolist() == among[own].tolist()
+    (row,) = exact(close, [Pair(among["dependent"], among["independent"])], rules).to_dict("records")
+    assert {name: among[name] for name in row} == row
+
+
+def test_a_robust_screen_believes_the_weaker_of_two_standard_errors(rules):
+    close, volume = market(8, [(0, 1), (2, 3)], phi=0.95)
+    plain, robust = screen(close, volume, rules), screen(close, volume, changed(rules, robust=True))
+    in_reach = robust.tests["p_adjusted"] <= rules.keep_level
+    assert 2 <= in_reach.sum() < len(in_reach)
+    near = robust.tests.loc[in_reach]
+    t_white = white_t_stats(np.log(close), near)
+    assert near["t_white"].tolist() == t_white.tolist()
+    weaker = np.maximum(near["p_value"], mackinnon_p_value(t_white))
+    assert near["p_robust"].tolist() == weaker.tolist()
+    assert (near["p_both_directions"] >= np.minimum(1.0, 2 * near["p_value"])).all()
+    assert robust.tests.loc[~in_reach, "p_robust"].ge(robust.tests.loc[~in_reach, "p_value"]).all()
+    assert set(robust.selected) <= set(plain.selected)
+    assert plain.tests["t_white"].isna().all()
+
+
+def test_testing_only_those_in_reach_robustly_finds_what_testing_all_would(rules):
+    close, volume = market(10, [(0, 1), (2, 3), (4, 5)], phi=0.97, seed=5)
+    found = screen(close, volume, changed(rules, robust=True)).tests
+    logs = np.log(close)
+    every = engle_granger_pairs(logs, max_lag=rules.max_lag, autolag=rules.autolag, trend=rules.trend)
+    robust = np.maximum(every["p_value"], mackinnon_p_value(white_t_stats(logs, every)))
+    p = dict(zip(zip(every["dependent"], every["independent"], strict=True), robust, strict=True))
+    pairs = [(a, b) for a in logs for b in logs if a < b]
+    both = np.array([min(1.0, 2 * min(p[a, b], p[b, a])) for a, b in pairs])
+    for level in (rules.level, rules.keep_level):
+        expected = {frozenset(pair) for pair, q in zip(pairs, adjust(both, method="bh"), strict=True) if q <= level}
+        rows = found.loc[found["p_adjusted"] <= level]
+        assert {frozenset(legs) for legs in zip(rows["dependent"], rows["independent"], strict=True)} == expected
+        assert expected
+
+
+@pytest.mark.parametrize("trend", ["n", "ct"])
+def test_residuals_are_those_of_the_trend_that_was_tested(rules, trend):
+    close, volume = market(4, [(0, 1)])
+    row = screen(close, volume, changed(rules, trend=trend)).pairs.iloc[0]
+    a, b = (np.log(close[row[leg]]).to_numpy() for leg in ("dependent", "independent"))
+    terms = {"n": [b], "ct": [b, np.ones(N), np.arange(N)]}[trend]
+    design = np.column_stack(terms)
+    residual = a - design @ np.linalg.lstsq(design, a, rcond=None)[0]
+    assert row["half_life_hours"] == pytest.approx(mean_reversion.half_life(residual), rel=1e-6)
 
 
 def test_a_symbol_is_in_no_more_pairs_than_its_cap(rules):
@@ -189,8 +276,7 @@ def test_a_pair_of_the_roster_keeps_its_direction_and_pays_for_both(rules):
     fresh, held = screen(close, volume, rules), screen(close, volume, rules, previous=[turned])
     assert held.selected == (turned,)
     assert held.tests["p_both_directions"].iloc[0] == fresh.tests["p_both_directions"].iloc[0]
-    expected = engle_granger_pairs(np.log(close), max_lag=rules.max_lag, autolag=rules.autolag, trend=rules.trend)
-    row = expected.set_index(["dependent", "independent"]).loc[turned.symbols]
+    (row,) = exact(close, [turned], rules).to_dict("records")
     assert held.pairs.iloc[0]["beta"] == row["beta"]
     assert held.pairs.iloc[0]["p_value"] == row["p_value"]
 
@@ -359,6 +445,14 @@ def test_a_figure_that_cannot_be_had_confirms_nothing(rules, figures):
         assert found.selected == (), name
 
 
+def test_a_pair_with_too_few_bars_for_its_parts_is_not_confirmed(rules):
+    close, volume = market(4, [(0, 1)])
+    parts = OFF | {"n_windows": 101, "max_hedge_ratio_drift": 100.0}
+    row = screen(close, volume, changed(rules, confirmation=parts)).pairs.iloc[0]
+    assert (row["reason"], row["verdict"]) == ("hedge ratio drifts", "rejected")
+    assert np.isnan(row["hedge_ratio_drift"])
+
+
 def test_a_pair_an_earlier_gate_stopped_is_not_confirmed(rules):
     close, volume = market(4, [(0, 1)])
     row = screen(close, volume, changed(rules, confirmation=LENIENT, max_half_life_hours=2.0)).pairs.iloc[0]
@@ -370,8 +464,8 @@ def test_a_pair_a_confirmation_stopped_takes_no_place(rules, monkeypatch):
     close, volume = market(6, [(1, 0), (3, 2)])
     best = screen(close, volume, rules).selected
     assert len(best) == 2
-    drift = {best[0].dependent: 9.0, best[1].dependent: 0.1}
-    monkeypatch.setattr(confirmation, "hedge_ratio_drift", lambda a, *_other, **_options: drift[a.name])
+    drift = {np.log(close[pair.dependent].iloc[0]): far for pair, far in zip(best, (9.0, 0.1), strict=True)}
+    monkeypatch.setattr(confirmation, "hedge_ratio_drift", lambda a, *_other, **_options: drift[a[0]])
     strict = changed(rules, confirmation=OFF | {"max_hedge_ratio_drift": 1.0}, max_pairs=1)
     found = screen(close, volume, strict)
     assert found.selected == best[1:]
@@ -450,6 +544,7 @@ def test_significant_says_who_passed_also_among_the_misses(rules):
         ({"select": "top_k"}, "top_k is for"),
         ({"top_k": 5}, "top_k is for"),
         ({"select": "top_k", "top_k": 0}, "greater than or equal to 1"),
+        ({"trend": "ct", "confirmation": OFF | {"min_stable_share": 0.5}}, "min_stable_share assumes trend: c"),
         ({"confirmation": OFF | {"johansen_level": 0.2}}, "tabulated for levels 0.10, 0.05 and 0.01, not 0.2"),
         ({"confirmation": OFF | {"kpss_level": 0.025}}, "tabulated"),
         ({"confirmation": OFF | {"break_level": 0.5}}, "less than 0.5"),

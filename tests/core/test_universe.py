@@ -73,10 +73,15 @@ def test_a_late_listing_needs_its_share_of_the_windows_bars_to_the_bar(matrices)
         assert rejected["GONE/USDT"] == "not listed throughout"
 
 
-def test_bars_before_a_late_listing_count_as_gaps(matrices):
-    young = changed(LOOSE, min_history_fraction=0.5, max_gap_fraction=0.023)
-    assert select_universe(*matrices, young).rejected["NEW/USDT"] == "too many gaps"
-    assert "NEW/USDT" in select_universe(*matrices, changed(young, max_gap_fraction=0.025)).symbols
+def test_gaps_count_from_a_late_listing_on(matrices):
+    close, volume = matrices
+    young = changed(LOOSE, min_history_fraction=0.5, max_gap_fraction=0.0)
+    assert "NEW/USDT" in select_universe(close, volume, young).symbols
+    holes = close.copy()
+    holes.iloc[600:610, holes.columns.get_loc("NEW/USDT")] = np.nan
+    for allowed, stopped in ((10 / 976, False), (9.9 / 976, True)):
+        rejected = select_universe(holes, volume, changed(young, max_gap_fraction=allowed)).rejected
+        assert rejected.get("NEW/USDT") == ("too many gaps" if stopped else None)
 
 
 def test_a_symbol_listed_throughout_needs_no_share_of_bars(matrices):

@@ -88,6 +88,15 @@ def test_file_that_may_be_missing_loads_as_none(tmp_path):
     assert dataset.load() == {"a": 1}
 
 
+def test_a_damaged_file_that_may_be_missing_is_to_be_removed_first(tmp_path):
+    path = tmp_path / "roster.json"
+    path.write_bytes(b"{")
+    dataset = ArtifactDataset(filepath=str(path), format="json", missing_ok=True, made_by=MADE_BY)
+    with pytest.raises(ArtifactError) as caught:
+        dataset.load()
+    assert caught.value.fix == f"remove {path}, then: {MADE_BY}"
+
+
 def test_missing_file_without_a_known_maker_says_no_more(tmp_path):
     with pytest.raises(ArtifactError, match=r"does not exist$"):
         ArtifactDataset(filepath=f"{tmp_path}/x", format="text").load()

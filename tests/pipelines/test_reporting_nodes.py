@@ -18,9 +18,11 @@ from mntrading.core.roster import Roster, RosterPair
 from mntrading.core.schedule import Fold
 from mntrading.core.types import Pair
 from mntrading.datasets import BarsDataset, BarsUpdate, Commit, PartitionedArtifactDataset
+from mntrading.datasets.validation import check_document
 from mntrading.params import BLOCKS
 from mntrading.pipelines.common import digest
 from mntrading.pipelines.reporting import create_pipeline
+from mntrading.pipelines.reporting.nodes import draw_screen
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
 DAY = pd.Timedelta(1, unit="D")
@@ -84,13 +86,23 @@ def entries(path, pairs, params):
     tests = pd.DataFrame(
         {"dependent": ["AAA/USDT"], "independent": ["BBB/USDT"], "p_adjusted": [0.001 if pairs else 0.08]}
     )
+    legs = {"half_life_hours": 6.0, "liquidity": 1e6}
     screen = {
+        "formation_end": "2024-01-16T00:00:00Z",
         "n_symbols": 4,
         "n_tests": 6,
         "universe_funnel": {"passed": 4},
         "funnel": {"tested": 6, "not significant": 6 - len(pairs), "selected": len(pairs)},
-        "pairs": [{"pair_id": OTHER.id, "verdict": "rejected", "reason": "not significant", "p_adjusted": 0.08}],
-    }
+        "pairs": [
+            {
+                "pair_id": pair.id, "dependent": pair.dependent, "independent": pair.independent, **legs,
+                "significant": pair in pairs, "p_adjusted": 0.001 if pair in pairs else 0.08,
+                "verdict": "selected" if pair in pairs else "rejected",
+                "reason": "" if pair in pairs else "not significant",
+            }
+            for pair in (TRADED, OTHER)
+        ],
+    }  # fmt: skip
     registry = stored(
         {
             "inputs": {"roster": digest(roster)},
@@ -245,3 +257,19 @@ def test_production_of_other_champions_is_said(found, reports):
     registry = found["champion_registry"].load()
     found["champion_registry"] = MemoryDataset({**registry, "champions": [], "rejected": registry["champions"]})
     assert "promoted from earlier champions" in run(found)["latest_report"]
+
+
+def test_the_newest_screen_is_drawn_as_two_plots(found):
+    given = {name: found[name].load() for name in ("roster", "screened_pairs", "cointegration_tests")}
+    for figure in draw_screen(**given, screening=found["params:screening"].load()):
+        assert [trace["type"] for trace in figure["data"]]
+        check_document(figure, "figure")
+
+
+def test_a_screen_without_a_significant_pair_is_drawn_all_the_same(tmp_path, params):
+    empty = entries(tmp_path, [], params)
+    given = {name: empty[name].load() for name in ("roster", "screened_pairs", "cointegration_tests")}
+    heat_map, network = draw_screen(**given, screening=empty["params:screening"].load())
+    assert heat_map["data"]
+    assert not network["data"]
+    assert "No pair is significant" in network["layout"]["annotations"][0]["text"]

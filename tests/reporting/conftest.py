@@ -38,18 +38,25 @@ STATISTICS = (
 )  # fmt: skip
 
 
+def screened(pair, verdict, reason="", *, p=0.001, significant=True, liquidity=1e6):
+    """A row of a screen's pairs."""
+    return {
+        "pair_id": pair.id, "dependent": pair.dependent, "independent": pair.independent, "p_adjusted": p,
+        "half_life_hours": 6.0, "liquidity": liquidity, "significant": significant, "verdict": verdict,
+        "reason": reason,
+    }  # fmt: skip
+
+
 def screen(fold, pairs=(), *, tested=6, nearest=()):
-    near = [
-        {"pair_id": pair.id, "verdict": "rejected", "reason": "not significant", "p_adjusted": p} for pair, p in nearest
-    ]
-    kept = [{"pair_id": pair.id, "verdict": "selected", "reason": "", "p_adjusted": 0.001} for pair in pairs]
+    near = [screened(pair, "rejected", "not significant", p=p, significant=False) for pair, p in nearest]
     return {
         "fold": fold.name,
+        "formation_end": f"{fold.formation_end:%Y-%m-%dT%H:%M:%SZ}",
         "n_symbols": 4,
         "n_tests": tested,
         "universe_funnel": {"too little volume": 2, "passed": 4},
         "funnel": {"tested": tested, "not significant": tested - len(pairs), "selected": len(pairs)},
-        "pairs": kept + near,
+        "pairs": [screened(pair, "selected") for pair in pairs] + near,
     }
 
 

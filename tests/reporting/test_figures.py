@@ -10,14 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mntrading.reporting.figures import (
-    N_HEAT_SYMBOLS,
-    decimate,
-    draw,
-    equity_figure,
-    last_windows,
-    screening_figure,
-)
+from mntrading.reporting.figures import decimate, draw, equity_figure, last_windows
 
 
 @given(st.integers(1, 3000), st.integers(4, 300), st.integers(0, 2**32 - 1))
@@ -58,7 +51,7 @@ def test_every_trace_holds_at_most_the_points_asked_for(research):
 
 
 def test_every_figure_of_a_full_run_is_drawn(research):
-    assert set(draw(research)) == {"equity", "folds", "pair", "screening"}
+    assert set(draw(research)) == {"equity", "folds", "pair", "screening_heat_map", "pair_network"}
 
 
 def test_each_trading_window_is_marked_on_the_equity_curve(research):
@@ -87,29 +80,6 @@ def test_only_the_newest_windows_traded_are_shown(research):
     features, trades = last_windows(research.best.features, research.best.trades, research.summary["folds"], n=1)
     assert set(trades["fold"]) == {"fold_01"}
     assert features.index[0] == pd.Timestamp(research.summary["folds"][1]["trading_start"])
-
-
-def test_heat_map_of_many_symbols_shows_those_with_the_strongest_evidence():
-    names = [f"S{i:03d}/USDT" for i in range(60)]
-    tests = pd.DataFrame(
-        [(a, b, 0.9) for i, a in enumerate(names) for b in names[i + 1 :]],
-        columns=["dependent", "independent", "p_adjusted"],
-    )
-    tests.loc[len(tests) - 1, "p_adjusted"] = 1e-9
-    heat = screening_figure(tests, [("S058/USDT", "S059/USDT")]).data[0]
-    assert len(heat.x) == N_HEAT_SYMBOLS
-    assert {"S058", "S059"} <= set(heat.x)
-
-
-def test_a_zero_p_value_does_not_break_the_scale():
-    tests = pd.DataFrame({"dependent": ["A/X"], "independent": ["B/X"], "p_adjusted": [0.0]})
-    heat = screening_figure(tests, []).data[0]
-    assert np.nanmax(np.asarray(heat.z, dtype=float)) == heat.zmax
-
-
-def test_symbols_of_two_quote_currencies_stay_apart():
-    tests = pd.DataFrame({"dependent": ["A/X"], "independent": ["A/Y"], "p_adjusted": [0.5]})
-    assert list(screening_figure(tests, []).data[0].x) == ["A/X", "A/Y"]
 
 
 def test_no_figure_is_drawn_of_nothing(nothing):

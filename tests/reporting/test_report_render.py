@@ -73,7 +73,7 @@ def test_html_is_below_six_megabytes(page):
 
 def test_html_has_each_figure_in_its_place(page):
     places = {attributes.get("id") for _, attributes in Page(page).tags}
-    assert {f"figure-{name}" for name in ("equity", "folds", "pair", "screening")} <= places
+    assert {f"figure-{name}" for name in ("equity", "folds", "pair", "screening_heat_map", "pair_network")} <= places
 
 
 def test_every_content_link_leads_somewhere(page):
@@ -96,9 +96,9 @@ def test_a_page_without_figures_has_no_library(nothing):
 
 
 def test_same_inputs_give_the_same_bytes(research, live):
-    context = latest_context(research, live, "report.html")
-    assert render_html(context, draw(research)) == render_html(context, draw(research))
-    assert render_markdown(context) == render_markdown(context)
+    context, drawn = latest_context(research, live, "report.html"), draw(research)
+    assert render_html(context, drawn) == render_html(context, draw(research))
+    assert render_markdown(context, drawn) == render_markdown(context, drawn)
 
 
 def test_hostile_text_is_shown_and_not_obeyed(research, live):
@@ -106,10 +106,13 @@ def test_hostile_text_is_shown_and_not_obeyed(research, live):
     orders = {**live.orders, "refused": {HOSTILE: HOSTILE}}
     entry = {**research.registry["rejected"][0], "pair_id": HOSTILE, "reasons": [HOSTILE]}
     tests = research.tests.replace("AAA/USDT", f"{HOSTILE}/USDT")
+    row = {**research.live_screen["pairs"][0], "dependent": f"{HOSTILE}/USDT", "reason": HOSTILE}
+    screens = {name: {**document, "pairs": [row]} for name, document in research.screens.items()}
     hostile = replace(
         research,
         source=HOSTILE,
         tests=tests,
+        screens=screens,
         registry={**research.registry, "rejected": [entry]},
         run={**research.run, "parameters": {HOSTILE: HOSTILE}, "revision": HOSTILE},
         best=replace(research.best, pair_id=HOSTILE, trades=research.best.trades.assign(reason=HOSTILE)),
@@ -120,14 +123,14 @@ def test_hostile_text_is_shown_and_not_obeyed(research, live):
     assert "<script>alert" not in page
     assert HOSTILE in Page(page).text
     assert [tag for tag, _ in Page(page).tags].count("script") == 2
-    text = render_markdown(context)
+    text = render_markdown(context, draw(hostile))
     assert "<" not in text
     assert not re.search(r"(?<!\\)\[x", text)
 
 
 def test_hostile_text_does_not_change_a_markdown_table(research, live):
     signal = {**live.signals[0], "reason": "a | b\n| c | d"}
-    text = render_markdown(latest_context(research, replace(live, signals=(signal,)), "report.html"))
+    text = render_markdown(latest_context(research, replace(live, signals=(signal,)), "report.html"), ())
     rows = [line for line in text.splitlines() if line.startswith("| AAA-USDT__BBB-USDT | enter")]
     assert len(rows) == 1
     assert len(re.findall(r"(?<!\\)\|", rows[0])) == 9
@@ -149,8 +152,11 @@ def test_markdown_shows_text_as_it_is(given, shown):
 
 
 def test_both_forms_say_the_same(research, live):
-    context = latest_context(research, live, "report.html")
-    page, text = Page(render_html(context, draw(research))).text, render_markdown(context)
+    context, drawn = latest_context(research, live, "report.html"), draw(research)
+    page, text = Page(render_html(context, drawn)).text, render_markdown(context, drawn)
+    for name in drawn:
+        assert context.captions[name] in page
+        assert markdown_text(context.captions[name]) in text
     for section in context.sections:
         for said in (section.title, *section.text, *section.points):
             assert " ".join(said.split()) in page
@@ -162,12 +168,18 @@ def test_both_forms_say_the_same(research, live):
 
 
 def test_markdown_names_the_file_with_the_figures(research):
-    assert "`somewhere.html`" in render_markdown(research_context(research, "somewhere.html"))
+    assert "`somewhere.html`" in render_markdown(research_context(research, "somewhere.html"), ["equity"])
+
+
+def test_markdown_says_nothing_of_figures_that_are_not_drawn(research):
+    text = render_markdown(research_context(research, "somewhere.html"), ())
+    assert "Figure" not in text
+    assert "somewhere.html" not in text
 
 
 def test_smallest_possible_report_renders():
     context = ReportContext("T", "S", (), (Fact("A", "1"),), (Section("x", "X"),), {}, "x.html", "run 1")
-    assert render_markdown(context).startswith("# T\n")
+    assert render_markdown(context, ()).startswith("# T\n")
     assert "<h2>X</h2>" in render_html(context, {})
 
 

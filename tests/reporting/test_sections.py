@@ -208,6 +208,6 @@ def test_every_outcome_renders_without_an_empty_table_or_section(market, state, 
         for part in context.sections:
             assert part.text or part.points or part.tables, part.key
             assert all(shown.rows for shown in part.tables)
-        for text in (render_markdown(context), render_html(context, draw(found))):
+        for text in (render_markdown(context, draw(found)), render_html(context, draw(found))):
             assert "None" not in text.replace("None of the", "").split("<script>")[0]
             assert "nan" not in text.split("<script>")[0].lower().split()

@@ -34,6 +34,7 @@ from mntrading.core.errors import BarDataError, ParameterError
 from mntrading.core.mackinnon import Trend, check_trend, mackinnon_p_value
 from mntrading.core.residual_tests import CRITERIA, legs_of, residual_tests
 from mntrading.core.types import FloatArray, IntArray, Pair
+from mntrading.core.white_tests import white_t_stat
 
 AutoLag = Literal["aic", "bic"]
 Progress = Callable[[int, int], None]
@@ -206,6 +207,42 @@ def engle_granger_residuals(
             found.alpha[row] = legs.level[0] - one.beta[0] * legs.level[1]
             found.beta[row], found.t_stat[row], found.lag[row] = one.beta[0], one.t_stat[0], one.lag[0]
     return _table(log_prices.columns, dependent, independent, found, trend)
+
+
+def white_t_stats(log_prices: pd.DataFrame, tests: pd.DataFrame, *, trend: Trend = "c") -> FloatArray:
+    """Dickey-Fuller statistics of tested pairs with White's standard errors, for volatility that comes in clusters.
+
+    Parameters
+    ----------
+    log_prices, trend
+        As the tests were made with.
+    tests
+        Rows of ``engle_granger_pairs`` or ``engle_granger_residuals``: legs, ``beta`` and ``lag``.
+
+    Returns
+    -------
+    Array, one per row: the statistic of the same regression as ``t_stat``, which refers to the same tables; NaN where
+    there was no test, or nothing is left to estimate.
+
+    Raises
+    ------
+    BarDataError, ParameterError
+        As ``engle_granger_residuals``.
+
+    References
+    ----------
+    White (1980); Demetrescu (2010): see ``core.white_tests``.
+    """
+    universe = _universe(log_prices, 0, None, trend, 1)
+    pairs = [Pair(*legs) for legs in tests[["dependent", "independent"]].itertuples(index=False)]
+    dependent, independent = _columns_of(pairs, log_prices.columns)
+    found = np.full(len(pairs), np.nan)
+    for row, (beta, lag) in enumerate(zip(tests["beta"].to_numpy(), tests["lag"].to_numpy(), strict=True)):
+        if np.isfinite(beta):
+            series = [dependent[row], independent[row]]
+            legs = legs_of(universe.values[universe.starts[series].max() :, series].T, trend)
+            found[row] = white_t_stat(legs.values[0] - beta * legs.values[1], int(lag))
+    return found
 
 
 def default_max_lag(n_bars: int) -> int:

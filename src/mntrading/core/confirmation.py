@@ -237,7 +237,7 @@ def subwindow_stability(a: npt.ArrayLike, b: npt.ArrayLike, *, n_windows: int) -
     ParameterError
         Legs of different length, ``n_windows`` not positive, or too few rows for it.
     """
-    left, right = _checked_legs(a, b, at_least=_needed(n_windows))
+    left, right = _checked_legs(a, b, at_least=bars_needed(n_windows))
     alpha, beta = _line(left, right)
     residual = left - alpha - beta * right
     if not _varies(residual, left):
@@ -282,7 +282,7 @@ def hedge_ratio_drift(a: npt.ArrayLike, b: npt.ArrayLike, *, n_windows: int) -> 
     ParameterError
         Legs of different length, ``n_windows`` not positive, or too few rows for it.
     """
-    left, right = _checked_legs(a, b, at_least=_needed(n_windows))
+    left, right = _checked_legs(a, b, at_least=bars_needed(n_windows))
     whole = _line(left, right)[1]
     parts = np.array([_line(left[part], right[part])[1] for part in _parts(len(left), n_windows)])
     furthest = float(np.abs(parts - whole).max())
@@ -494,7 +494,8 @@ def _parts(n: int, n_windows: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(cuts)]
 
 
-def _needed(n_windows: int) -> int:
+def bars_needed(n_windows: int) -> int:
+    """Least bars of a pair whose window is cut into that many parts."""
     if n_windows < 1:
         raise ParameterError(f"n_windows is {n_windows}, expected 1 or more", where="n_windows")
     return _MIN_WINDOW_BARS * n_windows

@@ -117,7 +117,7 @@ def residual_tests(
 
 
 @compiled
-def _dot(a: FloatArray, b: FloatArray) -> float:
+def dot(a: FloatArray, b: FloatArray) -> float:
     """Inner product over eight interleaved partial sums."""
     n = len(a)
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
@@ -240,27 +240,27 @@ def _orthogonalise(e: FloatArray, q: int, level_first: bool, rss: FloatArray, ra
     n = len(e) - 1 - q
     basis = np.empty((q + 1, n))
     rest = e[q + 1 :] - e[q:-1]
-    whole = _dot(rest, rest)
+    whole = dot(rest, rest)
     rank, coefficient = 0, 0.0
     for k in range(q + 1):
         column = basis[k]
         lag = k if level_first else (k + 1) % (q + 1)  # 0 stands for the level
         for t in range(n):
             column[t] = e[q + t] if lag == 0 else e[q + 1 + t - lag] - e[q + t - lag]
-        before = _dot(column, column)
+        before = dot(column, column)
         for _ in range(2):
             for m in range(k):
-                column -= _dot(basis[m], column) * basis[m]
-        after = _dot(column, column)
+                column -= dot(basis[m], column) * basis[m]
+        after = dot(column, column)
         if after <= _DEPENDENT_EXACTLY * before:
             column[:] = 0.0
             coefficient = 0.0
         else:
             column /= math.sqrt(after)
-            coefficient = _dot(column, rest)
+            coefficient = dot(column, rest)
             rest -= coefficient * column
             rank += 1
-        left = _dot(rest, rest)
+        left = dot(rest, rest)
         rss[k] = left if left > _PERFECT_FIT * whole else 0.0
         ranks[k] = rank
     return coefficient
@@ -371,13 +371,13 @@ def _test_list(
         if not (testable[i] and testable[j]):
             continue
         y, x = rows[i], rows[j]
-        b = _dot(x, y) / squares[j]
+        b = dot(x, y) / squares[j]
         beta[pair] = b
         for t in range(n_bars):
             e[t] = y[t] - b * x[t]
         for t in range(1, n_bars):
             back[n_bars - 1 - t] = e[t] - e[t - 1]
-        sum_squares = _dot(e, e)
+        sum_squares = dot(e, e)
         if not 1.0 - sum_squares / total[i] < 1.0 - _COLLINEAR:
             t_stat[pair] = -math.inf
             continue

@@ -48,10 +48,33 @@ class RosterFold:
 
 
 @dataclass(frozen=True)
+class LiveBefore:
+    """The live pairs of the run before this one, which the live screen holds on to (hysteresis)."""
+
+    as_of: pd.Timestamp
+    pairs: tuple[Pair, ...]
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any] | None, as_of: pd.Timestamp) -> LiveBefore | None:
+        """What a stored roster says of the live pairs before ``as_of``; None where it says nothing.
+
+        A roster of the same ``as_of`` is being made again, so what came before it is what came before then: the same
+        bars give the same roster, however often they are screened. Later ones are not looked at.
+        """
+        if stored is None:
+            return None
+        at = pd.Timestamp(stored["as_of"])
+        if at < as_of:
+            return cls(at, tuple(row.pair for row in Roster.parse(stored).live.pairs))
+        return Roster.parse(stored).live_before if at == as_of else None
+
+
+@dataclass(frozen=True)
 class Roster:
-    """Every fold's pairs, oldest first, the live fold last."""
+    """Every fold's pairs, oldest first, the live fold last, and the live pairs of the run before."""
 
     folds: tuple[RosterFold, ...]
+    live_before: LiveBefore | None = None
 
     @property
     def live(self) -> RosterFold:
@@ -75,19 +98,27 @@ class Roster:
         return tuple(sorted({symbol for pair in self.pairs.values() for symbol in pair.symbols}))
 
     @classmethod
-    def build(cls, selected: Iterable[tuple[Fold, Iterable[RosterPair]]]) -> Roster:
-        """Roster of the folds in order, with each fold's differences from the one before."""
+    def build(
+        cls, selected: Iterable[tuple[Fold, Iterable[RosterPair]]], live_before: LiveBefore | None = None
+    ) -> Roster:
+        """Roster of the folds in order, with each fold's differences from the one before.
+
+        The live fold's are from ``live_before``, where that is known.
+        """
         folds: list[RosterFold] = []
         before: set[str] = set()
         for fold, pairs in selected:
             kept = tuple(pairs)
             ids = {entry.pair.id for entry in kept}
+            if fold.is_live and live_before is not None:
+                before = {pair.id for pair in live_before.pairs}
             folds.append(RosterFold(fold, kept, tuple(sorted(ids - before)), tuple(sorted(before - ids))))
             before = ids
-        return cls(tuple(folds))
+        return cls(tuple(folds), live_before)
 
     def document(self) -> dict[str, Any]:
-        """Plain values of the stored artefact's keys ``folds`` and ``symbols``."""
+        """Plain values of the stored artefact's keys ``folds``, ``symbols`` and ``live_before``."""
+        before = self.live_before
         return {
             "folds": [
                 {
@@ -113,6 +144,11 @@ class Roster:
                 for entry in self.folds
             ],
             "symbols": list(self.symbols),
+            "live_before": before
+            and {
+                "as_of": before.as_of,
+                "pairs": [{"dependent": pair.dependent, "independent": pair.independent} for pair in before.pairs],
+            },
         }
 
     @classmethod
@@ -127,6 +163,10 @@ class Roster:
                 pd.Timestamp(entry["formation_end"]),
                 None if end is None else pd.Timestamp(end),
             )
-            pairs = tuple(RosterPair.of_row(row) for row in entry["pairs"])
-            folds.append(RosterFold(fold, pairs, tuple(entry["entered"]), tuple(entry["left"])))
-        return cls(tuple(folds))
+            rows = tuple(RosterPair.of_row(row) for row in entry["pairs"])
+            folds.append(RosterFold(fold, rows, tuple(entry["entered"]), tuple(entry["left"])))
+        before = document["live_before"]
+        if before is not None:
+            pairs = tuple(Pair(row["dependent"], row["independent"]) for row in before["pairs"])
+            before = LiveBefore(pd.Timestamp(before["as_of"]), pairs)
+        return cls(tuple(folds), before)

@@ -34,6 +34,14 @@ class Fold:
         end = self.formation_end if self.trading_end is None else self.trading_end
         return pd.date_range(self.formation_end, end, freq=step, unit="ms", inclusive="left", name="timestamp")
 
+    def formation(self, bars: pd.DataFrame) -> pd.DataFrame:
+        """Rows of a complete time grid that belong to the formation window: the bars closed at its end."""
+        step = bars.index[1] - bars.index[0]
+        inside: pd.DataFrame = bars.loc[
+            (bars.index >= self.formation_start) & (bars.index + step <= self.formation_end)
+        ]
+        return inside
+
     @property
     def stamp(self) -> str:
         """Formation end as it appears in file names, ``20250302T000000Z``."""

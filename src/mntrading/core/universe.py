@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from mntrading.core.types import FloatArray
 from mntrading.params import UniverseParams
 
 
@@ -43,8 +44,7 @@ def select_universe(close: pd.DataFrame, volume: pd.DataFrame, params: UniverseP
 
     Look-ahead: uses the rows given, which the caller has cut at the formation end. A symbol that is delisted
     later is part of the universe as long as it was listed to the end of this window. One listed after the window
-    began needs ``min_history_fraction`` of its bars. The bars before its listing count as gaps all the same, because
-    the tests take no ragged starts; where they do, only gaps since the listing should count.
+    began needs bars over ``min_history_fraction`` of it; gaps count from its listing on.
 
     Parameters
     ----------
@@ -53,39 +53,43 @@ def select_universe(close: pd.DataFrame, volume: pd.DataFrame, params: UniverseP
     params
         Filters.
     """
-    rejected: dict[str, str] = {}
-    kept: list[str] = []
-    liquidity: dict[str, float] = {}
-    excluded = {base.upper() for base in params.excluded_bases}
-    bars_per_day = _bars_per_day(close)
+    prices, traded = (frame.to_numpy(dtype=np.float64) for frame in (close, volume))
+    n_bars, bars_per_day = len(prices), _bars_per_day(close)
     one_day = max(1, round(bars_per_day))
-    for symbol in sorted(close.columns):
-        prices = close[symbol].to_numpy(dtype=np.float64)
-        known = np.isfinite(prices)
-        quote_volume = prices * volume[symbol].to_numpy(dtype=np.float64)
-        median = float(np.median(quote_volume[known])) if known.any() else 0.0
-        moves = np.diff(np.log(prices[known])) if known.sum() > 2 else np.zeros(1)
-        daily_volatility = float(moves.std() * np.sqrt(bars_per_day))
+    excluded = {base.upper() for base in params.excluded_bases}
+    rejected: dict[str, str] = {}
+    liquidity: dict[str, float] = {}
+    for place in np.argsort(close.columns):
+        symbol, price = str(close.columns[place]), prices[:, place]
+        known = np.isfinite(price)
+        first = int(known.argmax()) if known.any() else n_bars
+        # a first day without a bar is a late listing, hours at its start are a gap like any other
+        listed = first if first >= one_day else 0
+        median = float(np.median((price * traded[:, place])[known])) if known.any() else 0.0
         if symbol.split("/")[0].upper() in excluded:
             why = "excluded base"
         elif not known[-one_day:].any():
             why = "not listed throughout"
-        elif not known[:one_day].any() and known.mean() < params.min_history_fraction:
+        elif n_bars - listed < params.min_history_fraction * n_bars:
             why = "too little history"
-        elif 1 - known.mean() > params.max_gap_fraction:
+        elif 1 - known[listed:].mean() > params.max_gap_fraction:
             why = "too many gaps"
         elif median < params.min_median_quote_volume:
             why = "too little volume"
-        elif daily_volatility < params.min_daily_volatility:
+        elif _daily_volatility(price[known], bars_per_day) < params.min_daily_volatility:
             why = "hardly moves"
         else:
-            kept.append(symbol)
             liquidity[symbol] = median
             continue
         rejected[symbol] = why
     funnel = {reason: sum(why == reason for why in rejected.values()) for reason in REASONS}
-    funnel["passed"] = len(kept)
-    return Universe(tuple(kept), funnel, rejected, pd.Series(liquidity, dtype="float64"))
+    funnel["passed"] = len(liquidity)
+    return Universe(tuple(liquidity), funnel, rejected, pd.Series(liquidity, dtype="float64"))
+
+
+def _daily_volatility(prices: FloatArray, bars_per_day: float) -> float:
+    moves = np.diff(np.log(prices))
+    return float(moves.std() * np.sqrt(bars_per_day)) if len(moves) > 1 else 0.0
 
 
 def _bars_per_day(frame: pd.DataFrame) -> float:

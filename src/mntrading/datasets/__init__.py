@@ -1,6 +1,13 @@
 """Crash-safe Kedro datasets: artefacts, folders of partitions, bars and models."""
 
-from mntrading.datasets.artifact import ArtifactDataset, Commit, Keyed, PartitionedArtifactDataset, Partitions
+from mntrading.datasets.artifact import (
+    ArtifactDataset,
+    Commit,
+    FigureDataset,
+    Keyed,
+    PartitionedArtifactDataset,
+    Partitions,
+)
 from mntrading.datasets.bars_store import BarsDataset, BarsUpdate
 from mntrading.datasets.bars_view import BarStore, Damage
 from mntrading.datasets.contract import BarContract
@@ -14,6 +21,7 @@ __all__ = [
     "BarsUpdate",
     "Commit",
     "Damage",
+    "FigureDataset",
     "Keyed",
     "PartitionedArtifactDataset",
     "Partitions",

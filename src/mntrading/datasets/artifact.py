@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NewType
 
 import fsspec
 import pandas as pd
@@ -28,6 +28,9 @@ from mntrading.datasets.storage import (
 from mntrading.datasets.validation import check_document, validator
 
 _WITH_SCHEMA: Final = ("json", "jsonl")
+
+PlotlyPreview = NewType("PlotlyPreview", dict[str, Any])
+"""What kedro-viz draws as a plot: it goes by this name, as ``kedro_datasets`` has it."""
 
 
 class ArtifactDataset(PlainErrorsDataset):
@@ -110,7 +113,11 @@ class ArtifactDataset(PlainErrorsDataset):
 
     def load(self) -> Any:
         """The stored object; None where there is none and ``missing_ok``."""
-        with reporting(self.resolve_path(), fix=self._made_by):
+        fix = self._made_by
+        if fix and self._missing_ok:
+            # what makes it reads it first
+            fix = f"remove {self.resolve_path()}, then: {fix}"
+        with reporting(self.resolve_path(), fix=fix):
             try:
                 data = read_bytes(self._fs, self._filepath)
             except FileNotFoundError:
@@ -147,6 +154,28 @@ class ArtifactDataset(PlainErrorsDataset):
     def _invalidate_cache(self) -> None:
         """Forget what the file system remembers of listings."""
         self._fs.invalidate_cache(self._filepath)
+
+
+class FigureDataset(ArtifactDataset):
+    """``FigureDataset`` is an ``ArtifactDataset`` of a plotly figure, as JSON, that kedro-viz shows as a plot.
+
+    Examples
+    --------
+    Using the YAML API:
+
+    .. code-block:: yaml
+
+        pair_network:
+          type: mntrading.datasets.FigureDataset
+          filepath: ${globals:storage.root}/pairs/figures/pair_network.json
+          format: json
+          schema: figure
+          made_by: kedro run --pipelines screening
+    """
+
+    def preview(self) -> PlotlyPreview:
+        """The figure, for kedro-viz."""
+        return PlotlyPreview(self.load())
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,11 @@ class Research:
     reporting: ReportingParams
 
     @property
+    def live_screen(self) -> Mapping[str, Any]:
+        """The live fold's screen."""
+        return self.screens[self.roster.live.fold.name]
+
+    @property
     def simulated(self) -> bool:
         """Whether the bars are the built-in simulator's."""
         return self.source.startswith("simulator")

@@ -6,7 +6,7 @@ data is escaped, as plotly reads a few HTML tags.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
 from typing import Any
@@ -20,11 +20,10 @@ from mntrading.core import metrics
 from mntrading.params import StrategyParams
 from mntrading.reporting import style
 from mntrading.reporting.evidence import Research
+from mntrading.reporting.screen_figures import Network, heat_map_figure, network_figure
 
-N_HEAT_SYMBOLS = 40
 N_PAIR_WINDOWS = 2
 _NAMES = {"champions": ("Champions", style.CHAMPIONS), "roster": ("Whole roster", style.ROSTER)}
-_STRONGEST = 8.0  # -log10 p beyond which shades do not differ
 
 
 def draw(research: Research) -> dict[str, go.Figure]:
@@ -39,9 +38,12 @@ def draw(research: Research) -> dict[str, go.Figure]:
     if research.best is not None and len(research.best.trades):
         features, trades = last_windows(research.best.features, research.best.trades, research.summary["folds"])
         out["pair"] = pair_figure(features, trades, research.strategy, max_points=points)
+    pairs = research.live_screen["pairs"]
     if len(research.tests):
-        chosen = [row.pair.symbols for row in research.roster.live.pairs]
-        out["screening"] = screening_figure(research.tests, chosen)
+        out["screening_heat_map"] = heat_map_figure(research.tests, pairs, level=research.screening.level)
+    network = Network.of(pairs)
+    if network.symbols:
+        out["pair_network"] = network_figure(network)
     return out
 
 
@@ -180,76 +182,6 @@ def pair_figure(
     figure.update_yaxes(title_text="Spread (log)", row=1, col=1)
     figure.update_yaxes(title_text="z", range=[-edge, edge], row=2, col=1)
     return figure.update_layout(height=520, hovermode="closest", margin_r=58)
-
-
-def screening_figure(tests: pd.DataFrame, selected: Iterable[tuple[str, str]]) -> go.Figure:
-    """Strength of evidence for each pair of symbols: -log10 of the adjusted p-value, roster pairs marked.
-
-    Parameters
-    ----------
-    tests
-        One row per unordered pair: ``dependent``, ``independent``, ``p_adjusted``; not empty.
-    selected
-        Symbols of the roster's pairs.
-    """
-    legs = pd.concat([tests["dependent"], tests["independent"]], ignore_index=True)
-    best = pd.concat([tests["p_adjusted"]] * 2, ignore_index=True).astype("float64").groupby(legs).min()
-    symbols = sorted(best.sort_values(kind="stable").index[:N_HEAT_SYMBOLS])
-    place = {symbol: at for at, symbol in enumerate(symbols)}
-    p = np.full((len(symbols), len(symbols)), np.nan)
-    for row in tests.itertuples(index=False):
-        if row.dependent in place and row.independent in place:
-            low, high = sorted((place[row.dependent], place[row.independent]))
-            p[high, low] = row.p_adjusted
-    names = _short_names(symbols)
-    figure = go.Figure(
-        go.Heatmap(
-            x=names,
-            y=names,
-            z=np.minimum(-np.log10(np.maximum(p, 1e-300)), _STRONGEST),
-            customdata=p,
-            hovertemplate="%{y} and %{x}<br>adjusted p %{customdata:.2g}<extra></extra>",
-            colorscale=style.SCALE,
-            zmin=0,
-            zmax=_STRONGEST,
-            xgap=1,
-            ygap=1,
-            hoverongaps=False,
-            colorbar={
-                "title": {"text": "adjusted p", "font": {"size": 11, "color": style.MUTED}},
-                "tickvals": [0, 2, 4, 6, _STRONGEST],
-                "ticktext": ["1", "1e-2", "1e-4", "1e-6", "≤1e-8"],
-                "thickness": 10,
-                "len": 0.5,
-                "y": 1,
-                "yanchor": "top",
-                "x": 1,
-                "xanchor": "right",
-                "tickfont": {"size": 10, "color": style.MUTED},
-            },
-        )
-    )
-    chosen = [sorted((place[a], place[b])) for a, b in selected if a in place and b in place]
-    marks = go.Scatter(
-        x=[names[low] for low, _ in chosen],
-        y=[names[high] for _, high in chosen],
-        mode="markers",
-        marker={"symbol": "circle-open", "size": 9, "color": style.ROSTER, "line": {"width": 2}},
-        name="on the roster",
-        hoverinfo="skip",
-        showlegend=True,
-    )
-    figure.add_trace(marks)
-    axis = {"type": "category", "showgrid": False, "tickmode": "array", "tickvals": names, "tickfont": {"size": 9}}
-    figure.update_xaxes(**axis, tickangle=-90)
-    figure.update_yaxes(**axis, autorange="reversed")
-    return figure.update_layout(template=style.template(), height=560, hovermode="closest")
-
-
-def _short_names(symbols: Sequence[str]) -> list[str]:
-    """Symbols without their quote currency where that keeps them apart."""
-    bases = [symbol.split("/")[0] for symbol in symbols]
-    return [escape(text) for text in (bases if len(set(bases)) == len(bases) else symbols)]
 
 
 def _marks(trades: pd.DataFrame) -> list[go.Scatter]:

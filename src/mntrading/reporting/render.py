@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Final
 
@@ -27,9 +27,17 @@ _TONES: Final = {
 _MARKDOWN_SPECIAL: Final = re.compile(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w))")
 
 
-def render_markdown(context: ReportContext) -> str:
-    """The report as Markdown, without figures. The same context gives the same text."""
-    return _environment().get_template("report.md.j2").render(report=context).rstrip() + "\n"
+def render_markdown(context: ReportContext, figures: Collection[str]) -> str:
+    """The report as Markdown, with the captions of its figures in their place. The same context gives the same text.
+
+    Parameters
+    ----------
+    context
+        What the report says.
+    figures
+        Names of the figures that are drawn in the other form.
+    """
+    return _environment().get_template("report.md.j2").render(report=context, figures=figures).rstrip() + "\n"
 
 
 def render_html(context: ReportContext, figures: Mapping[str, go.Figure]) -> str:

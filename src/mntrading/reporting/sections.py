@@ -22,6 +22,7 @@ from mntrading.reporting.formats import (
     plural,
     quantity,
 )
+from mntrading.reporting.screen_figures import Network, heat_map_caption, network_caption
 
 OUT_OF_SAMPLE = "out of sample, after costs"
 _FULL_CYCLE = "kedro run --pipelines full_cycle"
@@ -109,7 +110,7 @@ def _notices(research: Research) -> tuple[str, ...]:
 
 def _research_facts(research: Research) -> tuple[Fact, ...]:
     live, total = research.roster.live, research.summary["portfolio"]["champions"]
-    tests = research.screens[live.fold.name]["n_tests"]
+    tests = research.live_screen["n_tests"]
     chosen = (
         Fact("Pairs on the roster", count(len(live.pairs)), f"of {plural(tests, 'pair')} tested"),
         Fact("Champions", count(len(research.champions)), f"of {plural(len(live.pairs), 'pair')} on the roster"),
@@ -138,8 +139,8 @@ def _captions(research: Research) -> dict[str, str]:
         "folds": "Pairs traded and net return of each trading window, by the day it begins.",
         "pair": f"{best}, the pair with the highest net out-of-sample P&L, in the newest windows it traded in. It was "
         "picked after the fact, to show the rule at work; it is not what to expect of a pair.",
-        "screening": "Evidence for cointegration of each pair in the live formation window: the darker, the smaller "
-        "the adjusted p-value. Rings mark the roster.",
+        "screening_heat_map": heat_map_caption(research.tests),
+        "pair_network": network_caption(Network.of(research.live_screen["pairs"])),
     }
 
 
@@ -472,7 +473,7 @@ def _left_row(line: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _screening_section(research: Research) -> Section:
     live = research.roster.live
-    screen = research.screens[live.fold.name]
+    screen = research.live_screen
     n = screen["n_tests"]
     how = f"{_ADJUSTMENTS[research.screening.adjustment]} at {percent(research.screening.level, 0)}"
     text = [
@@ -485,9 +486,9 @@ def _screening_section(research: Research) -> Section:
     else:
         text.append(f"Nearest misses: {_nearest(screen)}.")
         if live.entered or live.left:
-            text.append(
-                f"Came since the fold before: {listed(live.entered) or 'none'}. Left: {listed(live.left) or 'none'}."
-            )
+            before = research.roster.live_before
+            since = "the fold before" if before is None else f"the run of {moment(before.as_of)}"
+            text.append(f"Came since {since}: {listed(live.entered) or 'none'}. Left: {listed(live.left) or 'none'}.")
     roster = [
         (
             row.pair.id,
@@ -503,7 +504,7 @@ def _screening_section(research: Research) -> Section:
         "screening",
         "Screening and roster",
         tuple(text),
-        figures=("screening",),
+        figures=("screening_heat_map", "pair_network"),
         tables=(
             *table("Live roster", columns, roster, limit=research.reporting.n_table_rows),
             *_funnels(research),

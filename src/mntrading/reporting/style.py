@@ -15,8 +15,12 @@ ROSTER: Final = "#c8842b"
 SPREAD: Final = "#4a5560"
 LONG: Final = "#2f7d4f"
 SHORT: Final = "#b3403a"
-SCALE: Final = ((0.0, "#f6f7f8"), (0.35, "#bcd7e3"), (0.7, "#4f97b8"), (1.0, "#0f4a68"))
-"""From nothing to strong; told apart in grey print as well."""
+SCALE: Final = ("#bcd7e3", "#4f97b8", "#0f4a68")
+"""From just significant to strong; told apart in grey print as well."""
+
+NOTHING: Final = "#f7f8f8"
+NOT_SIGNIFICANT: Final = "#dadee2"
+STOPPED: Final = "#a3abb3"
 
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 CONFIG: Final = {"responsive": True, "displaylogo": False, "displayModeBar": False}

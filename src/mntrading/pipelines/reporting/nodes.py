@@ -1,4 +1,4 @@
-"""The two reports, each as Markdown and as one HTML file."""
+"""The two reports, each as Markdown and as one HTML file, and the figures of the screen."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 
 from mntrading.core.roster import Roster
 from mntrading.datasets import BarStore, Partitions
@@ -15,6 +16,7 @@ from mntrading.pipelines.common import digest
 from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research
 from mntrading.reporting.figures import draw
 from mntrading.reporting.render import render_html, render_markdown
+from mntrading.reporting.screen_figures import screen_figures
 from mntrading.reporting.sections import latest_context, research_context
 
 RESEARCH_HTML = "_research_report.html"
@@ -47,8 +49,8 @@ def render_research_report(
         screening, backtest, statistics, reporting,
     )  # fmt: skip
     context, figures = research_context(research, RESEARCH_HTML), draw(research)
-    plain = {name: json.loads(figure.to_json()) for name, figure in figures.items()}
-    return render_markdown(context), render_html(context, figures), plain
+    plain = {name: _plain(figure) for name, figure in figures.items()}
+    return render_markdown(context, figures), render_html(context, figures), plain
 
 
 def render_report(
@@ -83,8 +85,22 @@ def render_report(
     stamp = f"{pd.Timestamp(position_state['as_of']):%Y%m%dT%H%M%SZ}"
     current = production_map["inputs"]["champion_registry"] == digest(champion_registry)
     live = Live(production_map, current, signals[stamp], latest_orders)
-    context = latest_context(research, live, LATEST_HTML)
-    return render_markdown(context), render_html(context, draw(research))
+    context, figures = latest_context(research, live, LATEST_HTML), draw(research)
+    return render_markdown(context, figures), render_html(context, figures)
+
+
+def draw_screen(
+    roster: dict[str, Any], screened_pairs: Partitions, cointegration_tests: Partitions, screening: ScreeningParams
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The live fold's p-values as a heat map, and its pairs as a network, as plotly has them."""
+    fold = Roster.parse(roster).live.fold
+    screen, tests = screened_pairs[f"screened_pairs_{fold.stamp}"], cointegration_tests[fold.stamp]
+    heat_map, network = screen_figures(screen, tests, level=screening.level)
+    return _plain(heat_map), _plain(network)
+
+
+def _plain(figure: go.Figure) -> dict[str, Any]:
+    return dict(json.loads(figure.to_json()))
 
 
 def _research(

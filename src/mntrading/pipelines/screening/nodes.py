@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from mntrading.core.roster import Roster, RosterPair
+from mntrading.core.roster import LiveBefore, Roster, RosterPair
 from mntrading.core.schedule import Fold, walk_forward
 from mntrading.core.screening import SELECTED, Screen, screen
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore
 from mntrading.params import ComputeParams, ScheduleParams, ScreeningParams
 from mntrading.pipelines.common import header, progress, rows
+from mntrading.pipelines.screening.account import funnel_table
 
 LOGGER = logging.getLogger(__name__)
 
@@ -21,11 +22,12 @@ LOGGER = logging.getLogger(__name__)
 def screen_pairs(
     ohlcv_1h: BarStore,
     markets: dict[str, Any],
+    roster_stored: dict[str, Any] | None,
     screening: ScreeningParams,
     schedule: ScheduleParams,
     compute: ComputeParams,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame], dict[str, Any]]:
-    """Screen every fold's formation window, each with the roster before it in mind.
+    """Screen every fold's formation window, each with the roster before it in mind, the live one with yesterday's.
 
     Returns the screens by formation end, every test by formation end, and the roster.
     """
@@ -35,6 +37,7 @@ def screen_pairs(
     since = pd.Timestamp(markets["since"])
     close, volume = close.loc[close.index >= since], volume.loc[volume.index >= since]
     folds = walk_forward(close.index[0], as_of, schedule)
+    live_before = LiveBefore.of(roster_stored, as_of)
     made_from = {"ohlcv_1h": ohlcv_1h}
     params = {"screening": screening, "schedule": schedule}
     screens: dict[str, Any] = {}
@@ -42,17 +45,17 @@ def screen_pairs(
     selected: list[tuple[Fold, list[RosterPair]]] = []
     before: tuple[Pair, ...] = ()
     for fold in progress(folds, len(folds), "screening"):
-        # a bar belongs to the window when it is closed at the window's end
-        step = close.index[1] - close.index[0]
-        inside = (close.index >= fold.formation_start) & (close.index + step <= fold.formation_end)
-        found = screen(close.loc[inside], volume.loc[inside], screening, previous=before, n_threads=compute.n_workers)
+        if fold.is_live and live_before is not None:
+            before = live_before.pairs
+        window = fold.formation(close), fold.formation(volume)
+        found = screen(*window, screening, previous=before, n_threads=compute.n_workers)
         head = header(fold.formation_end, made_from, params)
         screens[f"screened_pairs_{fold.stamp}"] = {**head, **_document(fold, found)}
         tests[fold.stamp] = found.tests
         selected.append((fold, _roster_pairs(found)))
         before = found.selected
-        LOGGER.info("%s: %s", fold.name, ", ".join(f"{n} {why}" for why, n in found.funnel.items()))
-    roster = {**header(as_of, made_from, params), **Roster.build(selected).document()}
+    roster = {**header(as_of, made_from, params), **Roster.build(selected, live_before).document()}
+    LOGGER.info("\n".join(funnel_table(screens, roster)))
     return screens, tests, roster
 
 

@@ -1,20 +1,34 @@
-"""Step 2: cointegrated pairs of every fold, then by itself the trading bars of their symbols."""
+"""Step 2: cointegrated pairs of every fold and their figures, then by itself the trading bars of their symbols."""
 
 from kedro.pipeline import Node, Pipeline
 
 from mntrading.pipelines.ingestion.nodes import fetch_bars_5m, fetch_funding_rates
+from mntrading.pipelines.reporting.nodes import draw_screen
 from mntrading.pipelines.screening.nodes import screen_pairs
 
 
 def create_pipeline() -> Pipeline:
-    """Screen, then fetch what the selected pairs need."""
+    """Screen, draw the newest screen, then fetch what the selected pairs need."""
     return Pipeline(
         [
             Node(
                 screen_pairs,
-                inputs=["ohlcv_1h", "markets", "params:screening", "params:schedule", "params:compute"],
+                inputs=[
+                    "ohlcv_1h",
+                    "markets",
+                    "roster_stored",
+                    "params:screening",
+                    "params:schedule",
+                    "params:compute",
+                ],
                 outputs=["screened_pairs", "cointegration_tests", "roster"],
                 name="screen_pairs",
+            ),
+            Node(
+                draw_screen,
+                inputs=["roster", "screened_pairs", "cointegration_tests", "params:screening"],
+                outputs=["screening_heat_map", "pair_network"],
+                name="draw_screen",
             ),
             Node(
                 fetch_bars_5m,
