@@ -10,7 +10,7 @@ export DO_NOT_TRACK := 1
 export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean
-.PHONY: fault-matrix fuzz-bars kill-loop disk-full test-s3 bench-ingest bench-screen
+.PHONY: fault-matrix fuzz-bars kill-loop disk-full test-s3 bench-ingest bench-screen screen-bars placebo
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -85,6 +85,12 @@ bench-ingest: .venv/.dev ## Bars a second; what an update costs
 
 bench-screen: .venv/.dev ## The screen of all pairs against statsmodels, arch and tuned NumPy
 	$(BIN)/python benchmarks/screen.py
+
+placebo: .venv/.dev ## The screen where there is nothing to find, and where there is
+	$(BIN)/python benchmarks/placebo.py
+
+screen-bars: .venv/.dev ## The screen of real bars: make screen-bars BARS=/path/to/folder
+	$(BIN)/python benchmarks/screen_bars.py $(BARS)
 
 lock: $(UV) ## Resolve the dependencies anew
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
