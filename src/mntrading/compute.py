@@ -90,8 +90,9 @@ def _cluster(address: str, n_workers: int) -> Iterator[_Cluster]:
                 thread.submit(asyncio.run, _greet(address)).result()
             client = Client(address, timeout=_ANSWER_SECONDS, set_as_default=False)
         except (OSError, RuntimeError, TypeError, ValueError) as error:
+            reason = str(error) or f"nothing was said in {_ANSWER_SECONDS:.0f} s"
             raise WorkersError(
-                f"no Dask scheduler answers at {address}: {error or f'silent for {_ANSWER_SECONDS:.0f} s'}",
+                f"no Dask scheduler can be reached at {address}: {reason}",
                 where="compute.scheduler",
                 fix=f"on its machine: dask scheduler, then: dask worker {address}; or without a cluster: {_HERE}",
             ) from error

@@ -74,7 +74,8 @@ def engle_granger_pairs(
     progress
         Called as ``progress(pairs done, pairs in all)`` in the calling thread, now and then and at the end.
     n_threads
-        Worker threads. The result does not depend on it.
+        Worker threads, or the ``n_jobs`` of what ``joblib.parallel_config`` was told to use: processes, a cluster. The
+        result does not depend on it.
 
     Returns
     -------
@@ -138,7 +139,7 @@ def engle_granger_tiles(
     """The rows of ``engle_granger_pairs`` as they are found, for universes whose table would not fit into memory.
 
     Each frame holds some thousands of rows; a pair's two directions are always in the same one. Over all frames every
-    ordered pair comes once, in an order that depends on the columns alone.
+    ordered pair comes once, in an order that depends on the columns alone, and on whether workers are threads.
 
     Parameters
     ----------

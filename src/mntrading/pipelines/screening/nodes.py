@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from mntrading.compute import workers
 from mntrading.core.roster import LiveBefore, Roster, RosterPair
 from mntrading.core.schedule import Fold, walk_forward
 from mntrading.core.screening import SELECTED, Screen, screen
@@ -44,16 +45,17 @@ def screen_pairs(
     tests: dict[str, pd.DataFrame] = {}
     selected: list[tuple[Fold, list[RosterPair]]] = []
     before: tuple[Pair, ...] = ()
-    for fold in progress(folds, len(folds), "screening"):
-        if fold.is_live and live_before is not None:
-            before = live_before.pairs
-        window = fold.formation(close), fold.formation(volume)
-        found = screen(*window, screening, previous=before, n_threads=compute.n_workers)
-        head = header(fold.formation_end, made_from, params)
-        screens[f"screened_pairs_{fold.stamp}"] = {**head, **_document(fold, found)}
-        tests[fold.stamp] = found.tests
-        selected.append((fold, _roster_pairs(found)))
-        before = found.selected
+    with workers(compute):
+        for fold in progress(folds, len(folds), "screening"):
+            if fold.is_live and live_before is not None:
+                before = live_before.pairs
+            window = fold.formation(close), fold.formation(volume)
+            found = screen(*window, screening, previous=before, n_threads=compute.n_workers)
+            head = header(fold.formation_end, made_from, params)
+            screens[f"screened_pairs_{fold.stamp}"] = {**head, **_document(fold, found)}
+            tests[fold.stamp] = found.tests
+            selected.append((fold, _roster_pairs(found)))
+            before = found.selected
     roster = {**header(as_of, made_from, params), **Roster.build(selected, live_before).document()}
     LOGGER.info("\n".join(funnel_table(screens, roster)))
     return screens, tests, roster
