@@ -11,6 +11,7 @@ from made_bars import START, A, B, bars_of, changed, same_bits, two_legs, until
 
 from mntrading.core import simulation
 from mntrading.core.bars import BarDataError
+from mntrading.core.feature_set import REGISTRY
 from mntrading.core.features import STATE_COLUMNS, build_features, feature_names, warm_up_bars
 from mntrading.params import FeatureParams
 
@@ -19,6 +20,8 @@ Build = Callable[[pd.DataFrame, pd.DataFrame, FeatureParams], pd.DataFrame]
 SMALL = FeatureParams(
     price="log", beta_window=30, z_window=20, hedge_lag_bars=1, min_window_fill=0.8, volatility_window=12,
     lag_features=3,
+    hedge="ols", kalman={"delta": 1e-5}, market_window_hours=6,
+    include=tuple(name for name in REGISTRY if name != "market_volatility"),
 )  # fmt: skip
 N = 600
 

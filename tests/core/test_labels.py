@@ -14,7 +14,9 @@ from made_bars import A, B, bars_of, changed, grid
 from mntrading.core.labels import label
 from mntrading.params import LabelParams
 
-TOUCH = LabelParams(label_type="z_threshold", zscore_threshold=2.0, revert_z=0.5, horizon=3)
+FREE = {"fee_rate": 0.0, "slippage_bps": 0.0, "borrow_bps_per_day": 0.0}
+TRADE = {"barriers_in": "notional", "take_profit": 0.02, "stop_loss": 0.02, "fill_at": "open", "costs": FREE}
+TOUCH = LabelParams(label_type="z_threshold", zscore_threshold=2.0, revert_z=0.5, horizon=3, net_pnl=TRADE)
 DIRECTION = changed(TOUCH, label_type="revert_direction")
 NAN = np.nan
 

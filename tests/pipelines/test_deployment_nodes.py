@@ -16,7 +16,8 @@ from mntrading.core.simulation import market
 from mntrading.core.types import Pair
 from mntrading.datasets import BarsDataset, BarStore, BarsUpdate, PartitionedArtifactDataset, Partitions
 from mntrading.pipelines.common import digest
-from mntrading.pipelines.deployment.nodes import aggregate_orders, infer_signals, promote
+from mntrading.pipelines.deployment import nodes as deployment
+from mntrading.pipelines.deployment.nodes import aggregate_orders, promote
 
 START = pd.Timestamp("2025-01-01T00:00:00Z")
 STEP = pd.Timedelta(minutes=5)
@@ -51,6 +52,13 @@ def stored(folder: Path, bars: dict[str, pd.DataFrame], until: pd.Timestamp | No
     dataset = BarsDataset(path=str(folder / "ohlcv_5m.parquet"), timeframe="5m")
     dataset.save(BarsUpdate("made", cut, {}))
     return dataset.load()
+
+
+def infer_signals(
+    store: BarStore, markets: Any, map_: Any, models: Partitions, state: Any, hours: BarStore | None = None
+) -> Any:
+    """Inference that is given no hourly bars, as no feature here uses them."""
+    return deployment.infer_signals(store, markets, map_, models, state, hours or store)
 
 
 def no_models(folder: Path) -> Partitions:
