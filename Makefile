@@ -10,7 +10,7 @@ export DO_NOT_TRACK := 1
 export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean
-.PHONY: fault-matrix fuzz-bars kill-loop disk-full test-s3 bench-ingest bench-screen
+.PHONY: fault-matrix fuzz-bars kill-loop disk-full test-s3 bench-ingest bench-screen bench-features parity
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -85,6 +85,12 @@ bench-ingest: .venv/.dev ## Bars a second; what an update costs
 
 bench-screen: .venv/.dev ## The screen of all pairs against statsmodels, arch and tuned NumPy
 	$(BIN)/python benchmarks/screen.py
+
+bench-features: .venv/.dev ## The rolling spread and all features, against pandas, polars and statsmodels
+	$(BIN)/python benchmarks/features.py
+
+parity: .venv/.dev ## Live features against those of research, bit for bit
+	$(BIN)/python benchmarks/parity.py
 
 lock: $(UV) ## Resolve the dependencies anew
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
