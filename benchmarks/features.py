@@ -8,8 +8,8 @@ Three parts:
 * ``exact``: z of log prices, level prices, trends, jumps and prices with missing bars against a fit of each window anew
   in extended precision; the same bits from a history of just the windows, as live has it.
 * ``peers``: hedge ratio over 1,000 bars, spread, z over 300, of 150,000 bars on one core, against pandas rolling,
-  polars rolling and, on a slice and multiplied up, the RollingOLS of statsmodels, in processor time. Also one new bar:
-  the last row from the bars its windows need.
+  polars rolling and, on a slice and multiplied up, the RollingOLS of statsmodels; all in processor time, with freed
+  memory kept. Also one new bar: the last row from the bars its windows need.
 * ``whole``: ``build_features`` with the project's parameters for 20 pairs of 150,000 bars on two threads: seconds, and
   the peak of memory with pairs made one by one and dropped.
 
@@ -20,6 +20,7 @@ ratios between runs on one machine, never seconds.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import multiprocessing
 import sys
@@ -44,6 +45,7 @@ CONF = Path(__file__).parents[1] / "conf/base/parameters_feature_engineering.yml
 HEDGE, Z = 1000, 300
 REPEATS = 7
 THREADS = 2
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 MAX_ERROR = 1e-11
 FASTER = {"pandas": 5.0, "statsmodels": 500.0}
 FASTER_LIVE = {"pandas": 5.0}
@@ -64,6 +66,17 @@ def seconds(call: Callable[[], Any], repeats: int = REPEATS) -> float:
         call()
         spent.append(time.process_time() - began)
     return min(spent)
+
+
+def keep_freed_memory() -> None:
+    """Have the allocator keep what is freed.
+
+    A page that is given back and taken anew costs what the machine makes it cost, a multiple of the sums themselves on
+    a virtual one, and whether it is given back depends on what else the process holds.
+    """
+    libc = ctypes.CDLL(None)
+    for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+        libc.mallopt(option, 1 << 30)
 
 
 def prices(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -254,6 +267,7 @@ def main() -> int:
         broken.append(f"{differ} live rows differ")
 
     slice_ = min(asked.bars, 20_000)
+    keep_freed_memory()
     with threadpool_limits(1):
         spent = {
             "ours": seconds(lambda: ours(a, b), 3 * REPEATS),

@@ -110,14 +110,14 @@ def _pair_frame(
     y, x = (log_a, log_b) if params.price == "log" else (close_a, close_b)
     alpha, beta = _hedge(y, x, first_bar, params)
     value = spreads.spread(y, x, alpha, beta)
-    mean, deviation = spreads.rolling_mean_std(
+    z, deviation = spreads.zscore_and_std(
         value, window=params.z_window, lag=params.hedge_lag_bars, first_bar=first_bar,
         min_fill=params.min_window_fill,
     )  # fmt: skip
     return PairFrame(
         params=params, first_bar=first_bar, open_ms=open_ms, log_a=log_a, log_b=log_b, volume_a=volume_a,
         volume_b=volume_b, alpha=alpha, beta=beta, spread=value, spread_std=deviation,
-        z=spreads.distance(value, mean, deviation), market=_market_at(open_ms + step, market),
+        z=z, market=_market_at(open_ms + step, market),
     )  # fmt: skip
 
 

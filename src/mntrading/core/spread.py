@@ -236,12 +236,45 @@ def _mean_std(values: FloatArray, window: int, lag: int, first_bar: int, fewest:
 
 
 @vectorised
-def _distance(values: FloatArray, mean: FloatArray, deviation: FloatArray) -> FloatArray:
-    """Distance from the mean in deviations; NaN where there is no deviation."""
-    out = np.empty(values.shape[0])
+def _z_of(values: FloatArray, mean: FloatArray, deviation: FloatArray, z: FloatArray) -> None:
     for i in range(values.shape[0]):
-        out[i] = (values[i] - mean[i]) / deviation[i] if deviation[i] > 0.0 else np.nan
+        distance = (values[i] - mean[i]) / deviation[i]
+        z[i] = distance if deviation[i] > 0.0 else np.nan
+
+
+@compiled
+def _z(values: FloatArray, window: int, lag: int, first_bar: int, fewest: int) -> tuple[FloatArray, FloatArray]:
+    """Distance of each value from ``_mean_std``, in its deviations, and these."""
+    n = values.shape[0]
+    z, deviation = np.empty(n), np.empty(n)
+    head = min(_settled(first_bar, window) + lag, n)
+    z[:head] = deviation[:head] = np.nan
+    sums, mean = np.empty((3, window)), np.empty(window)
+    for start in range(-first_bar % window, n - lag, window):
+        first, last = max(start, window - 1), min(start + window, n - lag)
+        if first < last:
+            anchor = _sums_of_one(values, start, window, sums)
+            of, told = slice(first - start, last - start), slice(first + lag, last + lag)
+            _mean_std_of(sums[0, of], sums[1, of], sums[2, of], anchor, fewest, mean[of], deviation[told])
+            _z_of(values[told], mean[of], deviation[told], z[told])
+    return z, deviation
+
+
+@vectorised
+def _spread(a: FloatArray, b: FloatArray, alpha: FloatArray, beta: FloatArray) -> FloatArray:
+    out = np.empty(a.shape[0])
+    for i in range(a.shape[0]):
+        out[i] = a[i] - (beta[i] * b[i] + alpha[i])
     return out
+
+
+@compiled
+def _first_infinite(values: FloatArray) -> int:
+    """First row that is infinite, -1 where none is."""
+    for i in range(values.shape[0]):
+        if np.isinf(values[i]):
+            return i
+    return -1
 
 
 @compiled
@@ -297,8 +330,9 @@ def _checked(values: FloatArray, name: str) -> FloatArray:
     array = np.ascontiguousarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ParameterError(f"{name} has shape {array.shape}, expected one dimension")
-    if np.isinf(array).any():
-        raise ParameterError(f"{name} is infinite at row {int(np.flatnonzero(np.isinf(array))[0])}")
+    row = _first_infinite(array)
+    if row >= 0:
+        raise ParameterError(f"{name} is infinite at row {row}")
     return array
 
 
@@ -449,7 +483,8 @@ def kalman_hedge(
 
 def spread(a: FloatArray, b: FloatArray, alpha: FloatArray, beta: FloatArray) -> FloatArray:
     """``a - (beta * b + alpha)`` row by row. Look-ahead: that of ``alpha`` and ``beta``."""
-    return a - (beta * b + alpha)
+    out: FloatArray = _spread(a, b, alpha, beta)
+    return out
 
 
 def rolling_mean_std(
@@ -469,12 +504,14 @@ def zscore(spread: FloatArray, *, window: int, lag: int = 0, first_bar: int = 0,
     Look-ahead: row t uses the spread at t, and its mean and deviation over t - lag - window + 1 … t - lag.
     NaN in warm-up, where bars are missing beyond ``min_fill``, and where the spread did not move.
     """
+    return zscore_and_std(spread, window=window, lag=lag, first_bar=first_bar, min_fill=min_fill)[0]
+
+
+def zscore_and_std(
+    spread: FloatArray, *, window: int, lag: int = 0, first_bar: int = 0, min_fill: float = 1.0
+) -> tuple[FloatArray, FloatArray]:
+    """``zscore``, and the deviation it is in."""
     values = _checked(spread, "spread")
-    average, deviation = rolling_mean_std(values, window=window, lag=lag, first_bar=first_bar, min_fill=min_fill)
-    return distance(values, average, deviation)
-
-
-def distance(values: FloatArray, mean: FloatArray, deviation: FloatArray) -> FloatArray:
-    """``(values - mean) / deviation`` row by row, NaN where the deviation is zero or not known."""
-    out: FloatArray = _distance(values, mean, deviation)
-    return out
+    if lag < 0:
+        raise ParameterError(f"lag is {lag}: a negative lag would look ahead")
+    return _z(values, window, lag, first_bar, _fewest_rows(window, min_fill))
