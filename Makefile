@@ -10,7 +10,8 @@ export DO_NOT_TRACK := 1
 export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean
-.PHONY: fault-matrix fuzz-bars kill-loop disk-full test-s3 bench-ingest bench-screen screen-bars placebo
+.PHONY: fault-matrix fuzz-bars kill-loop disk-full test-s3 parity placebo
+.PHONY: bench-ingest bench-screen bench-features screen-bars
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -91,6 +92,12 @@ placebo: .venv/.dev ## The screen where there is nothing to find, and where ther
 
 screen-bars: .venv/.dev ## The screen of real bars: make screen-bars BARS=/path/to/folder
 	$(BIN)/python benchmarks/screen_bars.py $(BARS)
+
+bench-features: .venv/.dev ## The rolling spread and all features, against pandas, polars and statsmodels
+	$(BIN)/python benchmarks/features.py
+
+parity: .venv/.dev ## Live features against those of research, bit for bit
+	$(BIN)/python benchmarks/parity.py
 
 lock: $(UV) ## Resolve the dependencies anew
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -255,25 +255,66 @@ class ScreeningParams(Block):
 # --------------------------------------------------------------------------- feature engineering
 
 
+class KalmanParams(Block):
+    """How fast the hedge of ``hedge: kalman`` may change: variance of a step over that of the spread, d / (1 - d)."""
+
+    delta: Annotated[float, Field(gt=0, lt=1)]
+
+
+def _are_different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError(f"a name stands twice in {list(names)}")
+    return names
+
+
 class FeatureParams(Block):
-    """The spread's windows (in trading bars) and the features built on it."""
+    """The spread's windows (in trading bars) and the features built on it, by name."""
 
     price: Literal["log", "level"]
+    hedge: Literal["ols", "kalman"]
+    kalman: KalmanParams
     beta_window: Annotated[int, Field(ge=10)]
     z_window: Annotated[int, Field(ge=10)]
     hedge_lag_bars: Annotated[int, Field(ge=0)]
     min_window_fill: Annotated[float, Field(gt=0, le=1)]
     volatility_window: Annotated[int, Field(ge=10)]
+    market_window_hours: Annotated[int, Field(ge=2)]
     lag_features: Annotated[int, Field(ge=0)]
+    include: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_are_different)]
+
+
+class CostParams(Block):
+    """What trading costs, per leg and side unless said otherwise."""
+
+    fee_rate: NonNegative
+    slippage_bps: NonNegative
+    borrow_bps_per_day: NonNegative
+
+
+class NetPnlParams(Block):
+    """The trade behind ``label_type: net_pnl``: its barriers, fills and costs."""
+
+    barriers_in: Literal["deviations", "notional"]
+    take_profit: Positive
+    stop_loss: Positive
+    fill_at: Literal["open", "close"]
+    costs: CostParams
 
 
 class LabelParams(Block):
     """What a model learns to predict; all windows in trading bars."""
 
-    label_type: Literal["z_threshold", "revert_direction"]
+    label_type: Literal["z_threshold", "revert_direction", "net_pnl"]
     zscore_threshold: Positive
     revert_z: NonNegative
     horizon: PositiveInt
+    net_pnl: NetPnlParams
+
+    @model_validator(mode="after")
+    def _a_trade_has_two_fills(self) -> Self:
+        if self.label_type == "net_pnl" and self.horizon < 2:
+            raise ValueError("horizon is 1: a trade is filled on the bar after its row, and its exit on one after that")
+        return self
 
     @model_validator(mode="after")
     def _reverts_below_the_threshold(self) -> Self:
@@ -329,14 +370,6 @@ class StrategyParams(Block):
         if self.min_hedge_ratio >= self.max_hedge_ratio:
             raise ValueError("min_hedge_ratio is not below max_hedge_ratio")
         return self
-
-
-class CostParams(Block):
-    """What trading costs, per leg and side unless said otherwise."""
-
-    fee_rate: NonNegative
-    slippage_bps: NonNegative
-    borrow_bps_per_day: NonNegative
 
 
 class BacktestParams(Block):

@@ -484,6 +484,8 @@ def test_time_stop_and_cool_down_keep_their_bars():
 SMALL = FeatureParams(
     price="log", beta_window=30, z_window=20, hedge_lag_bars=1, min_window_fill=0.8, volatility_window=12,
     lag_features=2,
+    hedge="ols", kalman={"delta": 1e-5}, market_window_hours=6,
+    include=("z_dynamics",),
 )  # fmt: skip
 
 

@@ -464,6 +464,8 @@ def test_one_pair_without_caps_earns_what_the_pair_backtest_says(fill_at):
     spec = FeatureParams(
         price="log", beta_window=40, z_window=30, hedge_lag_bars=1, min_window_fill=1.0, volatility_window=12,
         lag_features=0,
+        hedge="ols", kalman={"delta": 1e-5}, market_window_hours=6,
+        include=("z_dynamics",),
     )  # fmt: skip
     rule = StrategyParams(
         signals_from="z", probability_threshold=0.5, entry_z=1.5, exit_z=0.5, stop_z=6.0, max_holding_half_lives=3.0,

@@ -10,6 +10,8 @@ from made_bars import same_bits
 
 from mntrading.core.errors import ParameterError
 from mntrading.core.spread import (
+    PRIOR_VARIANCE,
+    kalman_hedge,
     lagged,
     rolling_hedge,
     rolling_mean_std,
@@ -283,3 +285,111 @@ def test_moments_of_series_of_different_lengths_are_refused():
     a, b = prices(50)
     with pytest.raises(ParameterError, match="50 rows and y 49"):
         rolling_moments(a, b[:-1], window=10)
+
+
+# ------------------------------------------------------------------------------- Kalman filter
+
+
+def filtered(
+    a: np.ndarray, b: np.ndarray, window: int, delta: float, first_bar: int, relative: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The textbook filter with matrices, started anew for every block with the block before it."""
+    n = len(a)
+    alpha, beta = np.full(n, np.nan), np.full(n, np.nan)
+    steps = delta / (1 - delta) * np.eye(2)
+    for t in range(n):
+        start = t - (first_bar + t) % window - window
+        if start < 0:
+            continue
+        begin = next(i for i in range(start, t + 1) if not np.isnan(a[i] + b[i]))
+        unit_a, unit_b = (a[begin], b[begin]) if relative else (1.0, 1.0)
+        state, covariance = np.zeros(2), PRIOR_VARIANCE * np.eye(2)
+        for i in range(begin, t + 1):
+            covariance = covariance + steps
+            if np.isnan(a[i] + b[i]):
+                continue
+            H = np.array([1.0, (b[i] - b[begin]) / unit_b])
+            innovation = (a[i] - a[begin]) / unit_a - H @ state
+            S = H @ covariance @ H + 1.0
+            K = covariance @ H / S
+            state = state + K * innovation
+            I_KH = np.eye(2) - np.outer(K, H)
+            covariance = I_KH @ covariance @ I_KH.T + np.outer(K, K)
+        beta[t] = state[1] * unit_a / unit_b
+        alpha[t] = a[begin] + state[0] * unit_a - beta[t] * b[begin]
+    return alpha, beta
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+@pytest.mark.parametrize("lag", [0, 1])
+def test_the_filter_is_the_textbook_one_started_with_the_block_before(relative, missing, lag):
+    a, b = prices(160, seed=4, missing=missing)
+    expected = filtered(a, b, 40, 1e-3, 13, relative)
+    found = kalman_hedge(a, b, window=40, delta=1e-3, lag=lag, first_bar=13, min_fill=0.1, relative=relative)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert np.isnan(mine[: 67 + lag]).all()  # bars 13…39 end a block, 40…79 are the first run-in
+        assert mine[67 + lag :] == pytest.approx(theirs[67 : 160 - lag], rel=1e-6, abs=1e-8)
+
+
+def test_without_noise_in_its_walks_the_filter_is_least_squares_since_its_start():
+    a, b = prices(200)
+    alpha, beta = kalman_hedge(a, b, window=100, delta=1e-300, lag=0)
+    for t in (100, 150, 199):
+        slope, level = exact_fit(a[: t + 1], b[: t + 1])[::-1]
+        assert beta[t] == pytest.approx(float(slope), rel=2e-2)  # the prior draws it a little towards nothing
+        assert alpha[t] + beta[t] * b[t] == pytest.approx(float(level + slope * b[t]), rel=1e-4)
+
+
+def test_the_filter_follows_a_hedge_ratio_that_changes():
+    rng = np.random.default_rng(3)
+    b = 10 + np.cumsum(rng.normal(0, 0.5, 2000))
+    true = np.where(np.arange(2000) < 1000, 0.7, 1.3)
+    a = 2.0 + true * (b - b[999]) + rng.normal(0, 0.1, 2000)
+    beta = kalman_hedge(a, b, window=400, delta=1e-4)[1]
+    assert beta[990] == pytest.approx(0.7, abs=0.1)
+    assert beta[1990] == pytest.approx(1.3, abs=0.1)
+
+
+def test_prices_of_any_size_have_the_same_relative_filter():
+    a, b = prices(300)
+    alpha, beta = kalman_hedge(a, b, window=50, delta=1e-4, relative=True)
+    big_alpha, big_beta = kalman_hedge(1024.0 * a, b, window=50, delta=1e-4, relative=True)
+    assert same_bits(big_beta, 1024.0 * beta)
+    assert same_bits(big_alpha, 1024.0 * alpha)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 50),
+    cut=st.integers(0, 300),
+    window=st.integers(2, 60),
+    first_bar=st.integers(0, 10_000_000),
+    lag=st.integers(0, 3),
+    missing=st.sampled_from([0.0, 0.02, 0.4]),
+)
+def test_the_filter_of_a_slice_has_the_bits_of_the_whole_wherever_it_has_a_value(
+    seed, cut, window, first_bar, lag, missing
+):
+    a, b = prices(420, seed, missing)
+    given = {"window": window, "delta": 1e-5, "lag": lag, "min_fill": 0.5}
+    whole = kalman_hedge(a, b, first_bar=first_bar, **given)
+    part = kalman_hedge(a[cut:], b[cut:], first_bar=first_bar + cut, **given)
+    early = kalman_hedge(a[: cut + 1], b[: cut + 1], first_bar=first_bar, **given)
+    for every, some, head in zip(whole, part, early, strict=True):
+        told = ~np.isnan(some)
+        assert same_bits(every[cut:][told], some[told])
+        assert same_bits(every[cut + 2 * window + lag :], some[2 * window + lag :])
+        assert same_bits(every[: cut + 1], head)
+
+
+def test_a_filter_needs_its_share_of_the_last_bars_and_a_delta_that_is_a_share():
+    a, b = prices(300)
+    a[150:170] = np.nan
+    beta = kalman_hedge(a, b, window=40, delta=1e-4, lag=0, min_fill=0.8)[1]
+    assert np.flatnonzero(np.isnan(beta)).tolist()[40:] == list(range(158, 201))
+    for delta in (0.0, 1.0, -1e-3):
+        with pytest.raises(ParameterError, match="between 0 and 1"):
+            kalman_hedge(a, b, window=40, delta=delta)
+    with pytest.raises(ParameterError, match="look ahead"):
+        kalman_hedge(a, b, window=40, delta=0.1, lag=-1)

@@ -60,7 +60,9 @@ def test_no_datasets_are_no_rows_and_no_model():
 
 
 def test_a_gap_below_the_horizon_is_refused():
-    labels = LabelParams(label_type="z_threshold", zscore_threshold=1.5, revert_z=0.5, horizon=12)
+    free = {"fee_rate": 0.0, "slippage_bps": 0.0, "borrow_bps_per_day": 0.0}
+    trade = {"barriers_in": "notional", "take_profit": 1.0, "stop_loss": 1.0, "fill_at": "open", "costs": free}
+    labels = LabelParams(label_type="z_threshold", zscore_threshold=1.5, revert_z=0.5, horizon=12, net_pnl=trade)
     check_gap(FAST, labels)
     with pytest.raises(ParameterError, match="gap is 11 bars, expected at least the label horizon of 12") as caught:
         check_gap(changed(FAST, gap=11), labels)

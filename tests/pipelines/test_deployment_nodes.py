@@ -8,18 +8,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 
+from mntrading.core import training
 from mntrading.core.backtest import run_pair
+from mntrading.core.bars import aggregate, to_ms
+from mntrading.core.coverage import Ledger
 from mntrading.core.errors import ArtifactError, BarDataError, ParameterError
-from mntrading.core.features import build_features
+from mntrading.core.features import build_features, spec_hash
 from mntrading.core.simulation import market
 from mntrading.core.types import Pair
-from mntrading.datasets import BarsDataset, BarStore, BarsUpdate, PartitionedArtifactDataset, Partitions
+from mntrading.datasets import BarsDataset, BarStore, BarsUpdate, PartitionedArtifactDataset, Partitions, StoredModel
+from mntrading.datasets.codecs import codec
+from mntrading.datasets.storage import sha256
 from mntrading.pipelines.common import digest
-from mntrading.pipelines.deployment.nodes import aggregate_orders, infer_signals, promote
+from mntrading.pipelines.deployment import nodes as deployment
+from mntrading.pipelines.deployment.nodes import aggregate_orders, promote
+from mntrading.pipelines.feature_engineering.nodes import market_of
 
 START = pd.Timestamp("2025-01-01T00:00:00Z")
 STEP = pd.Timedelta(minutes=5)
+HOUR = pd.Timedelta(hours=1)
+DAY = pd.Timedelta(days=1)
 HALF_LIFE_HOURS = 8.0
 
 
@@ -51,6 +61,13 @@ def stored(folder: Path, bars: dict[str, pd.DataFrame], until: pd.Timestamp | No
     dataset = BarsDataset(path=str(folder / "ohlcv_5m.parquet"), timeframe="5m")
     dataset.save(BarsUpdate("made", cut, {}))
     return dataset.load()
+
+
+def infer_signals(
+    store: BarStore, markets: Any, map_: Any, models: Partitions, state: Any, hours: BarStore | None = None
+) -> Any:
+    """Inference that is given no hourly bars, as no feature here uses them."""
+    return deployment.infer_signals(store, markets, map_, models, state, hours or store)
 
 
 def no_models(folder: Path) -> Partitions:
@@ -278,3 +295,111 @@ def test_a_pair_without_bars_ages_towards_its_time_stop(
     signals, _ = infer_signals(ended, at(moment + limit * STEP), map_, models, state)
     ((left,),) = signals.values()
     assert left["action"] == "exit"
+
+
+# --- features that are not those of the model
+
+
+def with_model(map_: dict[str, Any], folder: Path, names: tuple[str, ...], spec: str) -> tuple[dict[str, Any], Any]:
+    """The map with a model for its pair that gives some probability for any finite features."""
+    X = np.random.default_rng(0).normal(size=(60, len(names)))
+    estimator = LogisticRegression().fit(X, X[:, 0] > 0)
+    meta = {"name": "logistic_regression", "feature_names": list(names), "feature_spec": spec, "market_symbols": []}
+    stored_model = StoredModel("sklearn", estimator, meta)
+    sha = sha256(codec("model").encode(stored_model))
+    dataset = PartitionedArtifactDataset(path=str(folder / "models"), format="model", append=True)
+    dataset.save({sha: stored_model})
+    changed = {**map_, "pairs": [{**map_["pairs"][0], "model": {"id": sha, "sha256": sha}}]}
+    return {**changed, "id": production_id(changed)}, dataset.load()
+
+
+def test_a_pair_promoted_with_other_features_is_not_entered_and_may_be_left(
+    tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any
+) -> None:
+    begin = START + pd.Timedelta(days=9)
+    store, map_, models = stored(tmp_path, bars), production(params, spec, rule, pair, begin), no_models(tmp_path)
+    moment, _, state = entering(store, map_, models, begin)
+    other = {**map_, "feature_spec": "0" * 64}
+    other["id"] = production_id(other)
+    ((told,),) = infer_signals(store, at(moment), other, models, None)[0].values()
+    assert (told["action"], told["reason"]) == ("flat", "features are not those the pair was promoted with")
+    actions = []
+    while "exit" not in actions:
+        moment += STEP
+        signals, state = infer_signals(store, at(moment), other, models, state)
+        actions += [line["action"] for (line,) in signals.values()]
+    assert set(actions) == {"hold", "exit"}
+
+
+def test_a_model_of_other_features_is_not_asked(
+    tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any
+) -> None:
+    begin = START + pd.Timedelta(days=9)
+    store, map_ = stored(tmp_path, bars), production(params, spec, rule, pair, begin)
+    moment, _, _ = entering(store, map_, no_models(tmp_path), begin)
+    for of, told in (
+        (map_["feature_spec"], None),
+        ("0" * 64, "features are not those the model was trained on"),
+    ):
+        asked, models = with_model(map_, tmp_path / str(told), ("z", "z_abs"), of)
+        ((line,),) = infer_signals(store, at(moment), asked, models, None)[0].values()
+        assert (line["probability"] is None) == bool(told)
+        if told:
+            assert (line["action"], line["reason"]) == ("flat", told)
+
+
+def test_promotion_refuses_a_model_of_other_features(
+    tmp_path: Path, pair: Pair, params: Any, spec: Any, rule: Any
+) -> None:
+    map_ = production(params, spec, rule, pair, START)
+    _, models = with_model(map_, tmp_path, ("z",), "0" * 64)
+    (id_,) = models
+    entry = {**map_["pairs"][0], "model": {"id": id_, "sha256": id_}}
+    made_with = {
+        "features": digest(spec.model_dump(mode="json")),
+        "backtest": digest(params.backtest.model_dump(mode="json")),
+    }
+    registry = {
+        "as_of": START, "formation_start": START, "formation_end": START, "champions": [entry], "rejected": [],
+        "parameters": made_with,
+    }  # fmt: skip
+    with pytest.raises(ArtifactError, match="was trained on other features"):
+        promote(registry, models, spec, params.backtest, params.production)
+
+
+def hourly(folder: Path, bars: dict[str, pd.DataFrame], until: pd.Timestamp, asked: pd.Timestamp) -> BarStore:
+    """Hourly bars that had closed by a time, asked for up to another one."""
+    frames = {symbol: aggregate(frame, "1h") for symbol, frame in bars.items()}
+    frames = {symbol: f.loc[f["timestamp"] < until.floor("h")].reset_index(drop=True) for symbol, f in frames.items()}
+    ledger = Ledger(fetched=((to_ms(START), to_ms(asked.floor("h"))),))
+    dataset = BarsDataset(path=str(folder / "ohlcv_1h.parquet"), timeframe="1h")
+    dataset.save(BarsUpdate("made", frames, dict.fromkeys(frames, ledger)))
+    return dataset.load()
+
+
+def test_the_markets_volatility_is_live_what_it_is_in_research_or_nothing_is_entered(
+    tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any
+) -> None:
+    begin = START + pd.Timedelta(days=9)
+    spec = spec.model_copy(update={"include": ("z_dynamics", "market_volatility"), "market_window_hours": 12})
+    plain = production(params, spec, rule, pair, begin)
+    map_, models = with_model(
+        {**plain, "market_symbols": sorted(bars)}, tmp_path, ("market_volatility",), spec_hash(spec)
+    )
+    market = market_of(hourly(tmp_path / "all", bars, begin + 2 * DAY, begin + 2 * DAY), tuple(bars), spec)
+    whole = build_features(*(bars[symbol] for symbol in pair.symbols), spec, market=market)
+    model = deployment.fitted(models[next(iter(models))])
+    research = training.predict(model, whole)
+    listed = {symbol: {"listed": True} for symbol in bars}
+    for minutes in (0, 5, 55, 60, 65, 600):
+        moment = begin + pd.Timedelta(minutes=minutes)
+        clock = {"as_of": moment.isoformat(), "symbols": listed}
+        known = hourly(tmp_path / f"known_{minutes}", bars, moment, moment)
+        late = hourly(tmp_path / f"late_{minutes}", bars, moment - HOUR, moment - HOUR)
+        store = stored(tmp_path / f"bars_{minutes}", bars, moment)
+        ((line,),) = infer_signals(store, clock, map_, models, None, known)[0].values()
+        assert line["probability"] == research.loc[moment - STEP]
+        ((line,),) = infer_signals(store, clock, map_, models, None, late)[0].values()
+        assert line["probability"] is None
+        assert line["reason"] == "a feature is not known"
+        assert line["action"] != "enter"

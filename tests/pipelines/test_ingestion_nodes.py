@@ -24,6 +24,7 @@ from mntrading.pipelines.ingestion.nodes import (
     fetch_bars_5m,
     fetch_funding_rates,
     fetch_markets,
+    refresh_bars_1h,
     refresh_bars_5m,
 )
 
@@ -230,6 +231,18 @@ class TestBars:
             for update in refresh_bars_5m(made.market, made.ingestion, markets, production, fine.load(), held):
                 fine.save(update)
             assert {symbol for symbol, _ in STATE.asked} == ({"LOW/USDT"} if held else {"BIG/USDT", "MID/USDT"})
+
+    def test_a_live_cycle_fetches_the_hours_that_production_models_look_at_and_no_others(self, made, tmp_path):
+        coarse = bars_dataset(tmp_path)
+        markets = markets_of(made, bars_dataset(tmp_path))
+        for symbols in ([], ["BIG/USDT", "GONE/USDT", "LOW/USDT"]):
+            STATE.asked.clear()
+            for update in refresh_bars_1h(
+                made.market, made.ingestion, markets, {"market_symbols": symbols}, coarse.load()
+            ):
+                coarse.save(update)
+            assert {symbol for symbol, _ in STATE.asked} == set(symbols) - {"GONE/USDT"}
+        assert sorted(coarse.load()) == ["BIG/USDT", "LOW/USDT"]
 
 
 def roster(pairs: list[tuple[str, str]]) -> dict[str, Any]:

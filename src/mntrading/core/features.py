@@ -1,218 +1,129 @@
-"""Features of a pair, each a documented function of the bars up to and including its row.
-
-``build_features`` is the only way features are made: research, backtest and live inference all call it. To
-add one, write a function ``(PairFrame) -> {name: values}`` below and decorate it with ``@feature``.
-"""
+"""The features of a pair: ``build_features`` is the only way they are made, in research and in live inference alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+import json
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mntrading.core import market_volatility as market_module
+from mntrading.core import own_features
 from mntrading.core import spread as spreads
-from mntrading.core.bars import on_grid, times_ms
-from mntrading.core.errors import BarDataError
+from mntrading.core.bars import times_ms
+from mntrading.core.code import code_of
+from mntrading.core.errors import BarDataError, ParameterError
+from mntrading.core.feature_set import REGISTRY, Feature, PairFrame, difference
 from mntrading.core.types import FloatArray, IntArray
 from mntrading.params import FeatureParams
 
 STATE_COLUMNS = ("alpha", "beta", "hedge_ratio", "spread", "spread_std", "z")
-"""Columns the strategy trades on; ``z`` is a model feature as well."""
+"""Columns the strategy trades on; some are model features as well."""
 
-_BARS_PER_HOUR_MS = 3_600_000
-
-
-@dataclass(frozen=True)
-class PairFrame:
-    """Aligned arrays of one pair on the complete time grid, shape (n,) each; NaN where a bar is missing."""
-
-    params: FeatureParams
-    first_bar: int
-    open_ms: IntArray
-    log_a: FloatArray
-    log_b: FloatArray
-    volume_a: FloatArray
-    volume_b: FloatArray
-    alpha: FloatArray
-    beta: FloatArray
-    spread: FloatArray
-    spread_std: FloatArray
-    z: FloatArray
-
-    def mean_std(self, values: FloatArray, window: int) -> tuple[FloatArray, FloatArray]:
-        """Rolling mean and deviation over rows t - window + 1 … t."""
-        return spreads.rolling_mean_std(
-            values, window=window, first_bar=self.first_bar, min_fill=self.params.min_window_fill
-        )
-
-    def moments(self, x: FloatArray, y: FloatArray, window: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Rolling variance of x, covariance and variance of y over rows t - window + 1 … t."""
-        return spreads.rolling_moments(
-            x, y, window=window, first_bar=self.first_bar, min_fill=self.params.min_window_fill
-        )
+_HOUR_MS = 3_600_000
 
 
-FeatureFunction = Callable[[PairFrame], dict[str, FloatArray]]
-_FEATURES: list[FeatureFunction] = []
+def chosen(params: FeatureParams) -> dict[str, Feature]:
+    """The features of ``params.include``, in the order of the registry.
 
-
-def feature(function: FeatureFunction) -> FeatureFunction:
-    """Register a feature function; the columns it returns become model inputs in this order."""
-    _FEATURES.append(function)
-    return function
-
-
-def _difference(values: FloatArray, rows: int) -> FloatArray:
-    return values - spreads.lagged(values, rows)
-
-
-@feature
-def z_dynamics(pair: PairFrame) -> dict[str, FloatArray]:
-    """z, its size, its change over 1 and 12 bars and the change of that. Row t uses bars ≤ t."""
-    velocity = _difference(pair.z, 1)
-    return {
-        "z": pair.z,
-        "z_abs": np.abs(pair.z),
-        "z_velocity": velocity,
-        "z_acceleration": _difference(velocity, 1),
-        "z_velocity_12": _difference(pair.z, 12),
-    }
-
-
-@feature
-def spread_volatility(pair: PairFrame) -> dict[str, FloatArray]:
-    """Deviation of the spread's level, of its one-bar changes, and their ratio. Row t uses bars ≤ t."""
-    _, of_changes = pair.mean_std(_difference(pair.spread, 1), pair.params.volatility_window)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.where(of_changes > 0, pair.spread_std / of_changes, np.nan)
-    return {"spread_std": pair.spread_std, "spread_change_std": of_changes, "spread_range_ratio": ratio}
-
-
-@feature
-def reversion_speed(pair: PairFrame) -> dict[str, FloatArray]:
-    """AR(1) coefficient of the spread's changes on its level over the z window. Row t uses bars ≤ t.
-
-    More negative is faster; the half-life in bars is ``-ln 2 / ln(1 + speed)``.
+    Raises
+    ------
+    ParameterError
+        For a name that is not registered.
     """
-    before = spreads.lagged(pair.spread, 1)
-    variance, covariance, _ = pair.moments(before, pair.spread - before, pair.params.z_window)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {"reversion_speed": np.where(variance > 0, covariance / variance, np.nan)}
-
-
-@feature
-def return_correlation(pair: PairFrame) -> dict[str, FloatArray]:
-    """Correlation of the legs' one-bar log returns over the volatility window. Row t uses bars ≤ t."""
-    var_a, covariance, var_b = pair.moments(
-        _difference(pair.log_a, 1), _difference(pair.log_b, 1), pair.params.volatility_window
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = np.where((var_a > 0) & (var_b > 0), covariance / np.sqrt(var_a * var_b), np.nan)
-    return {"return_correlation": value}
-
-
-@feature
-def beta_drift(pair: PairFrame) -> dict[str, FloatArray]:
-    """Hedge ratio, and its change over the z window. Row t uses bars ≤ t - hedge_lag_bars."""
-    return {"beta": pair.beta, "beta_drift": _difference(pair.beta, pair.params.z_window)}
-
-
-@feature
-def liquidity(pair: PairFrame) -> dict[str, FloatArray]:
-    """Each leg's log volume against its mean and deviation over the volatility window. Row t uses bars ≤ t."""
-    out = {}
-    for name, volume in (("volume_z_dependent", pair.volume_a), ("volume_z_independent", pair.volume_b)):
-        logged = np.log1p(volume)
-        mean, deviation = pair.mean_std(logged, pair.params.volatility_window)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            out[name] = np.where(deviation > 0, (logged - mean) / deviation, 0.0 * mean)
-    return out
-
-
-@feature
-def regime(pair: PairFrame) -> dict[str, FloatArray]:
-    """Realised volatility of the legs, recent against slow, and the spread's trendiness. Row t uses bars ≤ t.
-
-    ``trend`` is the net move of the spread over the volatility window in deviations of its one-bar changes
-    over the square root of the window: about standard normal on a random walk.
-    """
-    window = pair.params.volatility_window
-    both = _difference(pair.log_a, 1) + _difference(pair.log_b, 1)
-    _, fast = pair.mean_std(both, window)
-    _, slow = pair.mean_std(both, pair.params.z_window)
-    _, change = pair.mean_std(_difference(pair.spread, 1), window)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = np.where(slow > 0, fast / slow, np.nan)
-        trend = np.where(change > 0, _difference(pair.spread, window) / (change * np.sqrt(window)), np.nan)
-    return {"volatility": fast, "volatility_ratio": ratio, "trend": trend}
-
-
-@feature
-def time_of_day(pair: PairFrame) -> dict[str, FloatArray]:
-    """Hour of the bar's open on the unit circle (UTC). Row t uses its own time stamp only."""
-    angle = (pair.open_ms % (24 * _BARS_PER_HOUR_MS)) * (2 * np.pi / (24 * _BARS_PER_HOUR_MS))
-    return {"hour_sin": np.sin(angle), "hour_cos": np.cos(angle)}
-
-
-@feature
-def z_lags(pair: PairFrame) -> dict[str, FloatArray]:
-    """z of each of the last ``lag_features`` bars. Row t uses bars ≤ t - 1."""
-    return {f"z_lag_{k}": spreads.lagged(pair.z, k) for k in range(1, pair.params.lag_features + 1)}
+    unknown = sorted(set(params.include) - set(REGISTRY))
+    if unknown:
+        raise ParameterError(
+            f"there is no feature {unknown[0]!r}",
+            where="feature_engineering.features.include",
+            fix=f"use some of {', '.join(REGISTRY)}, or write it into {own_features.__name__}",
+        )
+    return {name: entry for name, entry in REGISTRY.items() if name in params.include}
 
 
 def warm_up_bars(params: FeatureParams) -> int:
     """Bars of history a row needs before it for every feature to have its final bits.
 
     Twice each window: where bars are missing at a block's edge the anchor of its sums may lie one window further
-    back (see ``core.spread``).
+    back, and a filter runs in over the block before (see ``core.spread``).
     """
-    widest = max(params.z_window, params.volatility_window)
     hedge = params.beta_window + params.hedge_lag_bars
-    return 2 * (hedge + widest + params.z_window + params.lag_features + 12)
+    return 2 * (hedge + params.z_window + max(entry.bars(params) for entry in chosen(params).values()))
 
 
-def _grid_step_ms(bars: pd.DataFrame) -> int:
+def _opens(bars: pd.DataFrame, leg: str) -> IntArray:
+    symbols = bars["symbol"].unique()
+    if len(symbols) > 1:
+        raise BarDataError(f"the {leg} leg's bars hold {len(symbols)} symbols, expected one")
     opens = times_ms(bars["timestamp"])
-    return int(np.diff(opens).min()) if len(opens) > 1 else 0
+    if (np.diff(opens) <= 0).any():
+        raise BarDataError(f"the time of the {leg} leg's bars does not increase")
+    return opens
 
 
-def _pair_frame(bars_a: pd.DataFrame, bars_b: pd.DataFrame, params: FeatureParams) -> PairFrame | None:
-    for name, bars in (("dependent", bars_a), ("independent", bars_b)):
-        if len(set(bars["symbol"])) > 1:
-            raise BarDataError(f"the {name} leg's bars hold {len(set(bars['symbol']))} symbols, expected one")
-    step = min(filter(None, (_grid_step_ms(bars_a), _grid_step_ms(bars_b))), default=0)
-    if step == 0:
-        return None
-    timeframe = f"{step // 60_000}m"
-    a, b = (on_grid(bars, timeframe, ("close", "volume")) for bars in (bars_a, bars_b))
-    both = a.add_suffix("_a").join(b.add_suffix("_b"), how="inner")
-    if both.empty:
-        return None
-    open_ms = times_ms(pd.DatetimeIndex(both.index))
-    first_bar = int(open_ms[0] // step)
-    close_a, close_b = both["close_a"].to_numpy(), both["close_b"].to_numpy()
-    x, y = (np.log(close_b), np.log(close_a)) if params.price == "log" else (close_b, close_a)
-    alpha, beta = spreads.rolling_hedge(
+def _on_grid(bars: pd.DataFrame, column: str, opens: IntArray, grid: IntArray, step: int) -> FloatArray:
+    """A column on the grid, NaN where a bar is missing."""
+    inside = (opens >= grid[0]) & (opens <= grid[-1])
+    out = np.full(len(grid), np.nan)
+    out[(opens[inside] - grid[0]) // step] = bars[column].to_numpy(dtype=np.float64)[inside]
+    return out
+
+
+def _hedge(y: FloatArray, x: FloatArray, first_bar: int, params: FeatureParams) -> tuple[FloatArray, FloatArray]:
+    if params.hedge == "kalman":
+        return spreads.kalman_hedge(
+            y, x, window=params.beta_window, delta=params.kalman.delta, lag=params.hedge_lag_bars,
+            first_bar=first_bar, min_fill=params.min_window_fill, relative=params.price == "level",
+        )  # fmt: skip
+    return spreads.rolling_hedge(
         y, x, window=params.beta_window, lag=params.hedge_lag_bars, first_bar=first_bar,
         min_fill=params.min_window_fill,
     )  # fmt: skip
+
+
+def _market_at(closes: IntArray, market: pd.Series | None) -> FloatArray:
+    """The market's volatility of the last hour that had closed by each row's close; NaN where that hour has none."""
+    if market is None:
+        return np.full(len(closes), np.nan)
+    hours = pd.DatetimeIndex((closes // _HOUR_MS * _HOUR_MS).astype("datetime64[ms]")).tz_localize("UTC")
+    return market.reindex(hours).to_numpy(dtype=np.float64)
+
+
+def _pair_frame(
+    bars_a: pd.DataFrame, bars_b: pd.DataFrame, params: FeatureParams, market: pd.Series | None
+) -> PairFrame | None:
+    opens_a, opens_b = _opens(bars_a, "dependent"), _opens(bars_b, "independent")
+    steps = [int(np.diff(opens).min()) for opens in (opens_a, opens_b) if len(opens) > 1]
+    if not steps or not len(opens_a) or not len(opens_b):
+        return None
+    step = min(steps)
+    open_ms = np.arange(max(opens_a[0], opens_b[0]), min(opens_a[-1], opens_b[-1]) + 1, step, dtype=np.int64)
+    if not len(open_ms):
+        return None
+    first_bar = int(open_ms[0] // step)
+    close_a, volume_a = (_on_grid(bars_a, name, opens_a, open_ms, step) for name in ("close", "volume"))
+    close_b, volume_b = (_on_grid(bars_b, name, opens_b, open_ms, step) for name in ("close", "volume"))
+    log_a, log_b = np.log(close_a), np.log(close_b)
+    y, x = (log_a, log_b) if params.price == "log" else (close_a, close_b)
+    alpha, beta = _hedge(y, x, first_bar, params)
     value = spreads.spread(y, x, alpha, beta)
-    mean, deviation = spreads.rolling_mean_std(
+    z, deviation = spreads.zscore_and_std(
         value, window=params.z_window, lag=params.hedge_lag_bars, first_bar=first_bar,
         min_fill=params.min_window_fill,
     )  # fmt: skip
-    with np.errstate(invalid="ignore", divide="ignore"):
-        z = np.where(deviation > 0, (value - mean) / deviation, np.nan)
     return PairFrame(
-        params=params, first_bar=first_bar, open_ms=open_ms, log_a=np.log(close_a), log_b=np.log(close_b),
-        volume_a=both["volume_a"].to_numpy(), volume_b=both["volume_b"].to_numpy(),
-        alpha=alpha, beta=beta, spread=value, spread_std=deviation, z=z,
+        params=params, first_bar=first_bar, open_ms=open_ms, log_a=log_a, log_b=log_b, volume_a=volume_a,
+        volume_b=volume_b, alpha=alpha, beta=beta, spread=value, spread_std=deviation,
+        z=z, market=_market_at(open_ms + step, market),
     )  # fmt: skip
 
 
-def build_features(bars_a: pd.DataFrame, bars_b: pd.DataFrame, params: FeatureParams) -> pd.DataFrame:
+def build_features(
+    bars_a: pd.DataFrame, bars_b: pd.DataFrame, params: FeatureParams, *, market: pd.Series | None = None
+) -> pd.DataFrame:
     """Spread, z-score and model features of a pair, one row per bar of the grid both legs span.
 
     Look-ahead: row t uses bars ≤ t; alpha, beta and the mean and deviation behind z use bars
@@ -224,7 +135,10 @@ def build_features(bars_a: pd.DataFrame, bars_b: pd.DataFrame, params: FeaturePa
     bars_a, bars_b
         Long bars of the dependent and of the independent leg, one symbol each, sorted by time.
     params
-        Windows in bars.
+        Which features, and their windows in bars.
+    market
+        ``core.market_volatility.market_volatility``, indexed by the hours' close. A row takes the value of the last
+        hour that had closed by its own close, and none if that very hour has none: nothing older stands in for it.
 
     Returns
     -------
@@ -235,9 +149,11 @@ def build_features(bars_a: pd.DataFrame, bars_b: pd.DataFrame, params: FeaturePa
     Raises
     ------
     BarDataError
-        When a leg's bars hold more than one symbol.
+        When a leg's bars hold more than one symbol, or are not sorted.
+    ParameterError
+        When ``include`` names a feature there is not, or two features give columns of one name.
     """
-    pair = _pair_frame(bars_a, bars_b, params)
+    pair = _pair_frame(bars_a, bars_b, params, market)
     if pair is None:
         columns = dict.fromkeys((*STATE_COLUMNS, *feature_names(params)))
         index = pd.DatetimeIndex([], dtype="datetime64[ms, UTC]", name="timestamp")
@@ -247,10 +163,20 @@ def build_features(bars_a: pd.DataFrame, bars_b: pd.DataFrame, params: FeaturePa
         "alpha": pair.alpha, "beta": pair.beta, "hedge_ratio": pair.beta * price_ratio,
         "spread": pair.spread, "spread_std": pair.spread_std, "z": pair.z,
     }  # fmt: skip
-    for function in _FEATURES:
-        columns |= function(pair)
     index = pd.DatetimeIndex(pair.open_ms.astype("datetime64[ms]"), name="timestamp").tz_localize("UTC")
-    return pd.DataFrame(columns, index=index)
+    return pd.DataFrame(columns | _inputs(pair), index=index)
+
+
+def _inputs(pair: PairFrame) -> dict[str, FloatArray]:
+    """Values of the chosen features by column."""
+    out: dict[str, FloatArray] = {}
+    for name, entry in chosen(pair.params).items():
+        values = entry.function(pair)
+        twice = sorted(set(out) & set(values))
+        if twice:
+            raise ParameterError(f"gives a column {twice[0]!r}, and a feature before it does too", where=name)
+        out |= values
+    return out
 
 
 def feature_names(params: FeatureParams) -> tuple[str, ...]:
@@ -258,6 +184,27 @@ def feature_names(params: FeatureParams) -> tuple[str, ...]:
     blank = np.zeros(0)
     pair = PairFrame(
         params=params, first_bar=0, open_ms=np.zeros(0, dtype=np.int64), log_a=blank, log_b=blank,
-        volume_a=blank, volume_b=blank, alpha=blank, beta=blank, spread=blank, spread_std=blank, z=blank,
+        volume_a=blank, volume_b=blank, alpha=blank, beta=blank, spread=blank, spread_std=blank, z=blank, market=blank,
     )  # fmt: skip
-    return tuple(name for function in _FEATURES for name in function(pair))
+    return tuple(_inputs(pair))
+
+
+@lru_cache
+def spec_hash(params: FeatureParams) -> str:
+    """Hash of what makes the features what they are: models carry it, and inference refuses another one's values.
+
+    It covers the parameters, the code of every included function, and that of what all of them stand on: the spread,
+    the market's volatility, the alignment of the legs. Comments, docstrings and
+    layout have no part in it, and no version number has to be remembered: code that changes is another spec, even if
+    its values are the same, and models are to be trained anew.
+    """
+    picked = chosen(params)
+    basis: list[Any] = [spreads, market_module, PairFrame, difference, _pair_frame, _hedge, _market_at, _on_grid]
+    if any(entry.function.__module__ == own_features.__name__ for entry in picked.values()):
+        basis.append(own_features)  # with what its functions call
+    content = {
+        "parameters": params.model_dump(mode="json") | {"include": list(picked)},
+        "functions": {name: code_of(entry.function) for name, entry in picked.items()},
+        "basis": [code_of(part) for part in basis],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -204,10 +204,13 @@ class Keyed:
         The partition.
     key
         Kept in the manifest as ``key``.
+    notes
+        What else the manifest says of the partition; anything with a JSON form.
     """
 
     value: Any
     key: str
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Partitions(Mapping[str, Any]):
@@ -238,8 +241,18 @@ class Partitions(Mapping[str, Any]):
         return content_hash(self.digests)
 
     def entry(self, id_: str) -> dict[str, Any]:
-        """What the manifest says of a partition: sha256, bytes, rows, key."""
+        """What the manifest says of a partition: sha256, bytes, rows, key, notes."""
         return self._entry(id_).record()
+
+    def is_current(self, id_: str, key: str) -> bool:
+        """Whether a partition was made from what the key stands for, and its stored bytes are still those."""
+        if id_ not in self or self._entry(id_).key != key:
+            return False
+        try:
+            self._folder.read(id_, self._entry(id_))
+        except ArtifactError:
+            return False
+        return True
 
     def __getitem__(self, id_: str) -> Any:
         data = self._folder.read(id_, self._entry(id_))
@@ -324,6 +337,7 @@ class PartitionedArtifactDataset(PlainErrorsDataset):
         schema: str | None = None,
         append: bool = False,
         missing_ok: bool = False,
+        unfinished_ok: bool = False,
         made_by: str | None = None,
         credentials: dict[str, Any] | None = None,
         fs_args: dict[str, Any] | None = None,
@@ -348,6 +362,8 @@ class PartitionedArtifactDataset(PlainErrorsDataset):
             Whether saved partitions count at once, without a ``Commit``.
         missing_ok
             Whether a folder that is not there loads as an empty one.
+        unfinished_ok
+            Whether a folder that was not finished loads with what was saved of it, for a run that goes on from there.
         made_by
             Command that makes the folder, named in errors.
         credentials, fs_args
@@ -358,7 +374,7 @@ class PartitionedArtifactDataset(PlainErrorsDataset):
         fs, root = located(path, credentials, fs_args)
         self._codec = codec(format)
         self._schema = _known_schema(schema, format)
-        self._append, self._missing_ok = append, missing_ok
+        self._append, self._missing_ok, self._unfinished_ok = append, missing_ok, unfinished_ok
         manifest_path = posixpath.normpath(posixpath.join(root, manifest))
         self._folder = PartitionFolder(
             fs=fs,
@@ -384,7 +400,7 @@ class PartitionedArtifactDataset(PlainErrorsDataset):
         manifest = self._folder.read_manifest()
         if manifest is None and not self._missing_ok:
             raise ArtifactError("does not exist", where=self.resolve_path(), fix=self._folder.make)
-        if manifest is not None and not manifest.complete:
+        if manifest is not None and not manifest.complete and not self._unfinished_ok:
             raise ArtifactError("was not finished", where=self.resolve_path(), fix=self._folder.make)
         return self._view(manifest or Manifest(complete=True))
 
@@ -431,12 +447,12 @@ class PartitionedArtifactDataset(PlainErrorsDataset):
     def _upsert(self, data: Mapping[str, Any]) -> None:
         blobs, entries = {}, {}
         for id_, item in data.items():
-            value, key = (item.value, item.key) if isinstance(item, Keyed) else (item, None)
+            value, known = (item.value, {"key": item.key, **item.notes}) if isinstance(item, Keyed) else (item, {})
             with reporting(self._folder.shown(self._folder.file(id_))):
                 blobs[id_] = self._codec.encode(value)
                 if self._schema is not None:
                     _check(self._codec.decode(blobs[id_]), self._schema, self._codec.name)
-            entries[id_] = entry_of(blobs[id_], rows=_rows(value), key=key)
+            entries[id_] = entry_of(blobs[id_], rows=_rows(value), **known)
         stored = self._folder.read_manifest()
         current = self._folder.recover(stored)
         target = current.evolve(complete=self._append, partitions={**current.partitions, **entries})

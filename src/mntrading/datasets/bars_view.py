@@ -95,6 +95,11 @@ class BarStore(Mapping[str, pd.DataFrame]):
         """One content hash over all bars; the ledgers have no part in it."""
         return content_hash(self.digests)
 
+    def digest_of(self, symbol: str) -> str:
+        """One content hash over a symbol's bars."""
+        entries = self._manifest(symbol).partitions
+        return content_hash({id_: entry.sha256 for id_, entry in sorted(entries.items())})
+
     def entry(self, symbol: str) -> dict[str, Any]:
         """What is stored of a symbol: rows, bytes, first and last open time, and the bars missing between them."""
         entries = list(self._manifest(symbol).partitions.values())

@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from mntrading.core import portfolio, strategy, training
-from mntrading.core.bars import timeframe_ms
+from mntrading.core.bars import timeframe_ms, to_ms
+from mntrading.core.coverage import subtracted
 from mntrading.core.errors import ArtifactError, BarDataError, ParameterError
-from mntrading.core.features import build_features, warm_up_bars
+from mntrading.core.features import build_features, spec_hash, warm_up_bars
 from mntrading.core.roster import Roster
 from mntrading.core.selection import Candidate
 from mntrading.core.types import Pair
@@ -30,6 +31,7 @@ from mntrading.params import (
 )
 from mntrading.pipelines.backtesting.nodes import exchange_limits, judge
 from mntrading.pipelines.common import SCHEMA_VERSION, digest, header, must_follow, number, numbers
+from mntrading.pipelines.feature_engineering.nodes import market_of
 from mntrading.pipelines.modelling.nodes import POOLED, fitted, model_id
 
 LOGGER = logging.getLogger(__name__)
@@ -102,11 +104,20 @@ def promote(
                 where="models/registry.json",
                 fix="kedro run (to make the record anew), or leave the parameters as they were",
             )
+    spec = spec_hash(features)
     models, pairs = {}, []
+    market_symbols: set[str] = set()
     for entry in champion_registry["champions"]:
         model = None
         if entry["model"] is not None:
             stored = pair_models[entry["model"]["id"]]
+            if stored.meta["feature_spec"] != spec:
+                raise ArtifactError(
+                    "was trained on other features than the code and the parameters make now",
+                    where=entry["model"]["id"],
+                    fix="kedro run (to train it anew)",
+                )
+            market_symbols.update(stored.meta["market_symbols"])
             sha = sha256(codec("model").encode(stored))
             models[sha] = stored
             model = {"id": sha, "sha256": sha}
@@ -120,7 +131,8 @@ def promote(
         "formation_end": champion_registry["formation_end"],
         "expires": pd.Timestamp(champion_registry["formation_end"]) + pd.Timedelta(production.valid_days, unit="D"),
         "features": features.model_dump(mode="json"),
-        "feature_spec": digest(features.model_dump(mode="json")),
+        "feature_spec": spec,
+        "market_symbols": sorted(market_symbols),
         "strategy": backtest.strategy.model_dump(mode="json"),
         "costs": backtest.costs.model_dump(mode="json"),
         "pairs": pairs,
@@ -137,6 +149,7 @@ def infer_signals(
     production_map: dict[str, Any],
     production_models: Partitions,
     position_state: dict[str, Any] | None,
+    ohlcv_1h: BarStore,
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
     """Signals of every production pair at its newest closed bar, and the state to go on from.
 
@@ -150,11 +163,12 @@ def infer_signals(
     step = pd.Timedelta(step_ms, unit="ms")
     bar_close = as_of.floor(step)
     before = _state_before(position_state, bar_close)
+    market = _market(ohlcv_1h, markets, production_map, bar_close)
     signals, after = [], {}
     for entry in production_map["pairs"]:
         pair_id = entry["pair_id"]
         signal, state = _infer_pair(
-            entry, production_map, ohlcv_5m, production_models, before.get(pair_id), bar_close, step
+            entry, production_map, ohlcv_5m, market, production_models, before.get(pair_id), bar_close, step
         )
         signals.append(signal)
         after[pair_id] = state
@@ -203,6 +217,7 @@ def _infer_pair(
     entry: Mapping[str, Any],
     production_map: Mapping[str, Any],
     ohlcv_5m: BarStore,
+    market: pd.Series | None,
     production_models: Partitions,
     before: Mapping[str, Any] | None,
     bar_close: pd.Timestamp,
@@ -214,9 +229,13 @@ def _infer_pair(
     last_open = None if before is None else pd.Timestamp(before["last_open"])
     first_needed = (last_open or newest_open) - (warm_up_bars(spec) + 1) * step
     legs = [_recent(ohlcv_5m, entry[leg], first_needed, newest_open) for leg in ("dependent", "independent")]
-    frame = build_features(legs[0], legs[1], spec)
+    frame = build_features(legs[0], legs[1], spec, market=market)
     staleness = int((newest_open - frame.index[-1]) / step) if len(frame) else None
-    chance, doubts = _probability(entry, frame, production_models)
+    chance, doubts = _probability(entry, frame, production_models, spec_hash(spec))
+    if entry["model"] is None and production_map["feature_spec"] != spec_hash(spec):
+        doubts.append("features are not those the pair was promoted with")
+    if staleness == 0 and chance is not None and pd.isna(chance.iloc[-1]):
+        doubts.append("a feature is not known")
     doubts += _doubts(production_map, staleness, bar_close)
     # time goes on where bars are missing: a held pair ages, and its time stop comes
     begin = newest_open if last_open is None else last_open + step
@@ -259,6 +278,28 @@ def _infer_pair(
     }
 
 
+def _market(
+    ohlcv_1h: BarStore, markets: Mapping[str, Any], production_map: Mapping[str, Any], bar_close: pd.Timestamp
+) -> pd.Series | None:
+    """The market's volatility over the symbols it was trained on; None where no feature uses it or it can't be had.
+
+    It can't while a symbol that is still listed has not been asked for up to the last closed hour: the median of the
+    others would be another value than the one research will find.
+    """
+    spec, symbols = FeatureParams.model_validate(production_map["features"]), production_map["market_symbols"]
+    hour = pd.Timedelta(1, unit="h")
+    end = bar_close.floor("h")
+    # twice the window settles the bits; an hour more for the first return
+    start = end - (2 * spec.market_window_hours + 1) * hour
+    wanted = (to_ms(start), to_ms(end))
+    listed = [symbol for symbol in symbols if markets["symbols"].get(symbol, {"listed": False})["listed"]]
+    late = [symbol for symbol in listed if subtracted(wanted, ohlcv_1h.ledger(symbol).fetched)]
+    if late:
+        LOGGER.warning("hourly bars of %d symbols are not known up to %s, first %s", len(late), end, late[0])
+        return None
+    return market_of(ohlcv_1h, tuple(symbols), spec, start, end)
+
+
 def _recent(store: BarStore, symbol: str, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
     bars: pd.DataFrame = store[symbol]
     return bars.loc[(bars["timestamp"] >= start) & (bars["timestamp"] <= end)]
@@ -275,7 +316,7 @@ def _doubts(production_map: Mapping[str, Any], staleness: int | None, bar_close:
 
 
 def _probability(
-    entry: Mapping[str, Any], frame: pd.DataFrame, production_models: Partitions
+    entry: Mapping[str, Any], frame: pd.DataFrame, production_models: Partitions, spec: str
 ) -> tuple[pd.Series | None, list[str]]:
     """The promoted model's probability by row, and why it can't be had. Exits go on without it."""
     model = entry["model"]
@@ -286,9 +327,12 @@ def _probability(
     if production_models.digests[model["id"]] != model["sha256"]:
         return None, [f"model {model['id'][:12]} is not the one that was promoted"]
     try:
-        promoted = fitted(production_models[model["id"]])
+        stored = production_models[model["id"]]
+        promoted = fitted(stored)
     except ArtifactError as error:
         return None, [f"model {model['id'][:12]} can't be used: {error.what}"]
+    if stored.meta["feature_spec"] != spec:
+        return None, ["features are not those the model was trained on"]
     return training.predict(promoted, frame), []
 
 

@@ -36,7 +36,14 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 infer_signals,
-                inputs=["ohlcv_5m", "markets", "production_map", "production_models", "position_state_stored"],
+                inputs=[
+                    "ohlcv_5m",
+                    "markets",
+                    "production_map",
+                    "production_models",
+                    "position_state_stored",
+                    "ohlcv_1h",
+                ],
                 outputs=["signals", "position_state"],
                 name="infer_signals",
                 tags="inference",

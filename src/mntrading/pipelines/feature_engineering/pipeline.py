@@ -11,7 +11,14 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 build_features,
-                inputs=["ohlcv_5m", "roster", "params:feature_engineering.features", "params:compute"],
+                inputs=[
+                    "ohlcv_5m",
+                    "ohlcv_1h",
+                    "roster",
+                    "params:feature_engineering.features",
+                    "params:compute",
+                    "pair_features_stored",
+                ],
                 outputs="pair_features",
                 name="build_features",
                 tags="features",
@@ -24,6 +31,7 @@ def create_pipeline() -> Pipeline:
                     "roster",
                     "params:feature_engineering.labels",
                     "params:compute",
+                    "pair_datasets_stored",
                 ],
                 outputs="pair_datasets",
                 name="label_pairs",

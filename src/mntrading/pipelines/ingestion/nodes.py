@@ -218,6 +218,20 @@ def refresh_bars_5m(
     yield from _fetch(market, ingestion, markets, jobs, ingestion.trading_timeframe, stored, "sizes")
 
 
+def refresh_bars_1h(
+    market: MarketParams,
+    ingestion: IngestionParams,
+    markets: dict[str, Any],
+    production_map: dict[str, Any],
+    stored: BarStore,
+) -> Iterator[BarsUpdate]:
+    """Newest hourly bars of the symbols whose volatility production models look at; of none where none does."""
+    wanted = _wanted(markets, ingestion, ingestion.screening_timeframe)
+    listed = [name for name in production_map["market_symbols"] if markets["symbols"].get(name, {}).get("listed")]
+    jobs = [Job(symbol, symbol, wanted) for symbol in listed]
+    yield from _fetch(market, ingestion, markets, jobs, ingestion.screening_timeframe, stored, "sizes")
+
+
 def _wanted(markets: Mapping[str, Any], ingestion: IngestionParams, timeframe: str) -> Interval:
     """Open times of the bars that should be there: from ``since_utc`` to the last one closed at ``as_of``."""
     step = bars.timeframe_ms(timeframe)

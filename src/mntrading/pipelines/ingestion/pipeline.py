@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mntrading.pipelines.ingestion.nodes import fetch_bars_1h, fetch_markets, refresh_bars_5m
+from mntrading.pipelines.ingestion.nodes import fetch_bars_1h, fetch_markets, refresh_bars_1h, refresh_bars_5m
 
 
 def create_pipeline() -> Pipeline:
@@ -28,6 +28,12 @@ def create_pipeline() -> Pipeline:
 
 def create_refresh_pipeline() -> Pipeline:
     """The market's clock and the newest bars of the production pairs: what a live cycle begins with."""
+    hourly = Node(
+        refresh_bars_1h,
+        inputs=["params:market", "params:ingestion", "markets", "production_map", "ohlcv_1h_stored"],
+        outputs="ohlcv_1h",
+        name="refresh_bars_1h",
+    )
     refresh = Node(
         refresh_bars_5m,
         inputs=[
@@ -41,4 +47,4 @@ def create_refresh_pipeline() -> Pipeline:
         outputs="ohlcv_5m",
         name="refresh_bars_5m",
     )
-    return create_pipeline().only_nodes("fetch_markets") + Pipeline([refresh], tags="refresh")
+    return create_pipeline().only_nodes("fetch_markets") + Pipeline([hourly, refresh], tags="refresh")

@@ -15,7 +15,7 @@ from mntrading.core.roster import Roster, RosterFold
 from mntrading.core.training import GroupFit
 from mntrading.datasets import Commit, Partitions, StoredModel
 from mntrading.params import ComputeParams, FeatureParams, LabelParams, ModellingParams
-from mntrading.pipelines.common import digest, fan_out, header, must_follow, number, rows
+from mntrading.pipelines.common import fan_out, header, must_follow, number, rows
 
 LOGGER = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def train_models(
         window = training.formation_rows(frames, entry.fold.formation_start, entry.fold.formation_end)
         return model_id(entry.fold.name, group), training.fit_group(window, names, modelling)
 
-    spec = digest(features.model_dump(mode="json"))
+    spec = pair_datasets.meta["feature_spec"]
     trained, scores = [], {}
     for id_, result in fan_out(fit, groups, compute, "training"):
         chosen = result.model.name if result.model else None
@@ -66,18 +66,19 @@ def train_models(
         LOGGER.info("%s: %s", id_, chosen or result.reason)
         if result.model is not None:
             trained.append(id_)
-            yield {id_: _stored(result.model, spec)}
+            yield {id_: _stored(result.model, spec, pair_datasets.meta["market_symbols"])}
     made_from = {"pair_datasets": pair_datasets, "roster": roster}
     head = header(roster["as_of"], made_from, {"modelling": modelling, "features": features, "labels": labels})
     yield Commit(tuple(trained), {**head, "scores": scores, "scope": modelling.scope})
 
 
-def _stored(model: FittedModel, feature_spec: str) -> StoredModel:
+def _stored(model: FittedModel, feature_spec: str, market_symbols: list[str]) -> StoredModel:
     weights = dict(zip(model.feature_names, map(float, importances(model)), strict=True))
     meta = {
         "name": model.name,
         "feature_names": list(model.feature_names),
         "feature_spec": feature_spec,
+        "market_symbols": market_symbols,
         "importances": weights,
     }
     return StoredModel(model.kind, model.estimator, meta)
