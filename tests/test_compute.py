@@ -313,7 +313,7 @@ def test_a_scheduler_that_does_not_answer_is_named_at_once(listens, monkeypatch)
 
 def test_without_dask_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    missing = pytest.raises(WorkersError, match=r"Dask is not installed[\s\S]*mntrading\[dask\]")
+    missing = pytest.raises(WorkersError, match=r"Dask is not installed[\s\S]*\.\[dask\]")
     with missing, workers(on("tcp://127.0.0.1:1")):
         raise AssertionError("not reached")
 
