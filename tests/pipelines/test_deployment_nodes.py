@@ -8,15 +8,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from mntrading.core.backtest import run_pair
 from mntrading.core.errors import ArtifactError, BarDataError, ParameterError
-from mntrading.core.features import build_features
+from mntrading.core.features import build_features, feature_names
+from mntrading.core.labels import label
 from mntrading.core.simulation import market
+from mntrading.core.training import fit_group, formation_rows, predict
 from mntrading.core.types import Pair
-from mntrading.datasets import BarsDataset, BarStore, BarsUpdate, PartitionedArtifactDataset, Partitions
+from mntrading.datasets import BarsDataset, BarStore, BarsUpdate, PartitionedArtifactDataset, Partitions, StoredModel
+from mntrading.datasets.codecs import codec
+from mntrading.datasets.storage import sha256
 from mntrading.pipelines.common import digest
 from mntrading.pipelines.deployment.nodes import aggregate_orders, infer_signals, promote
+from mntrading.pipelines.modelling.nodes import _stored
 
 START = pd.Timestamp("2025-01-01T00:00:00Z")
 STEP = pd.Timedelta(minutes=5)
@@ -121,6 +127,86 @@ def test_live_signals_bar_by_bar_are_the_decisions_of_the_backtest(
     assert filled == list(zip(table["entry_decision"], table["side"], table["entry_z"], strict=True))
     closed = table.loc[table["exit_decision"] < window.index[-2], "exit_decision"]
     assert [moment for moment, action, *_ in told if action == "exit"] == list(closed)
+
+
+@pytest.mark.parametrize("name", ["logistic_regression", "lightgbm"])
+def test_a_models_own_threshold_and_novelty_gate_decide_live_as_in_the_backtest(
+    tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any, name: str
+) -> None:
+    begin, end = START + pd.Timedelta(days=8), START + pd.Timedelta(days=11)
+    legs = bars[pair.dependent], bars[pair.independent]
+    features = build_features(*legs, spec)
+    wanted = params.feature_engineering.labels.model_copy(update={"horizon": 48, "zscore_threshold": 0.8})
+    labelled = features.join(label(features, *legs, wanted), how="inner")
+    recipe = params.modelling.model_copy(
+        update={
+            "models": (name,),
+            "gap": 48,
+            "n_splits": 2,
+            "min_events": 50,
+            "calibration": "sigmoid",
+            "threshold": params.modelling.threshold.model_copy(update={"choose": "expected_value", "min_share": 0.5}),
+            "novelty": params.modelling.novelty.model_copy(update={"quantile": 0.55, "blocks_entry": True}),
+        }
+    )
+    rows = formation_rows({pair.id: labelled}, START, begin)
+    # what is tested is the way of a model, not its skill: z tells the label
+    rows["label"] = (rows["z_abs"] < rows["z_abs"].median()).astype(np.int8)
+    trained = fit_group(rows, feature_names(spec), recipe).model
+    assert trained is not None
+    window = features.loc[(features.index >= begin) & (features.index < end)]
+    told = predict(trained, window)
+    change = {"signals_from": "model", "entry_z": 0.8, "exit_z": 0.2, "probability_threshold": 1.0}
+    easy = rule.model_copy(update=change)
+
+    def trade(threshold: float | None, barred: pd.Series | None) -> pd.DataFrame:
+        with_rule = params.backtest.model_copy(update={"strategy": easy})
+        known = {"threshold": threshold, "barred": barred, "half_life_bars": HALF_LIFE_HOURS * 12}
+        return run_pair(*legs, window, with_rule, told["probability"], **known).trades
+
+    table = trade(trained.threshold, told["barred"])
+    assert len(table) >= 3
+    assert not table["entry_decision"].equals(trade(trained.threshold, None)["entry_decision"])
+    assert len(trade(None, told["barred"])) < len(table)
+    store, model = stored(tmp_path, bars), _stored(trained, "0" * 64, 1)
+    sha = sha256(codec("model").encode(model))
+    dataset = PartitionedArtifactDataset(path=str(tmp_path / "models"), format="model", append=True)
+    dataset.save({sha: model})
+    map_ = production(params, spec, easy, pair, begin)
+    map_["pairs"][0]["model"] = {"id": sha, "sha256": sha}
+    map_["id"] = production_id(map_)
+    state, entered, reasons = None, [], set()
+    for moment in window.index[:-2]:
+        signals, state = infer_signals(store, at(moment + STEP), map_, dataset.load(), state)
+        ((signal,),) = signals.values()
+        reasons.add(signal["reason"])
+        assert signal["threshold"] == trained.threshold
+        expected = told["probability"].loc[moment]
+        assert signal["probability"] == (None if np.isnan(expected) else expected)
+        if signal["action"] == "enter":
+            entered.append((moment, signal["side"], signal["z"], signal["probability"]))
+    columns = ("entry_decision", "side", "entry_z", "probability")
+    assert entered == list(zip(*(table[column] for column in columns), strict=True))
+    assert "no entry: unlike the training window" in reasons
+
+
+def test_a_model_file_that_lacks_a_part_allows_no_entry(
+    tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any
+) -> None:
+    begin = START + pd.Timedelta(days=9)
+    X = np.random.default_rng(0).normal(size=(200, 1))
+    bare = StoredModel("sklearn", LogisticRegression().fit(X, X[:, 0] > 0), {"name": "x", "feature_names": ["z"]})
+    sha = sha256(codec("model").encode(bare))
+    dataset = PartitionedArtifactDataset(path=str(tmp_path / "models"), format="model", append=True)
+    dataset.save({sha: bare})
+    map_ = production(params, spec, rule, pair, begin)
+    moment, _, _ = entering(stored(tmp_path, bars), map_, no_models(tmp_path / "none"), begin)
+    map_["pairs"][0]["model"] = {"id": sha, "sha256": sha}
+    map_["id"] = production_id(map_)
+    signals, _ = infer_signals(stored(tmp_path, bars), at(moment), map_, dataset.load(), None)
+    ((signal,),) = signals.values()
+    assert signal["action"] == "flat"
+    assert "can't be used: holds no whole model" in signal["reason"]
 
 
 def test_signals_do_not_change_when_the_future_is_removed(

@@ -176,6 +176,21 @@ class CombinatorialPurgedSplit:
         return np.linspace(0, len(distinct), self.n_groups + 1).round().astype(np.int64)
 
 
+def latest_block(
+    X: pd.DataFrame, share: float, gap: int, *, label_end: pd.Series | pd.DatetimeIndex | None = None
+) -> tuple[IntArray, IntArray]:
+    """Row numbers before and in the latest ``share`` of the distinct times, purged and embargoed as a split's.
+
+    Either may be empty. Arguments and errors as ``PurgedTimeSeriesSplit.split``.
+    """
+    times, ends, distinct = _spans(X, label_end)
+    if len(distinct) < 2:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    embargo = gap * int(np.diff(distinct).min())
+    first = distinct[min(round((1 - share) * len(distinct)), len(distinct) - 1)]
+    return np.flatnonzero((times < first) & (ends < first - embargo)), np.flatnonzero(times >= first)
+
+
 def _spans(
     X: pd.DataFrame, label_end: pd.Series | pd.DatetimeIndex | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -78,3 +78,22 @@ def label_uniqueness(rows: pd.DataFrame) -> FloatArray:
     for members in rows.groupby("pair_id", sort=False).indices.values():
         out[members] = average_uniqueness(first[members], last[members])
     return out
+
+
+def class_balanced(weight: FloatArray, y: IntArray) -> FloatArray:
+    """Weights scaled within each class so that its share of the weight is its share of the rows.
+
+    A label that comes true quickly is followed by fewer labelled rows, so it shares its span with fewer: its uniqueness
+    knows the outcome. Left alone, such weights would teach a base rate that no row has.
+
+    Parameters
+    ----------
+    weight, y
+        Positive weights and labels 0 and 1, shape (n,).
+    """
+    out = np.empty(len(weight))
+    for value in (0, 1):
+        mine = y == value
+        if mine.any():
+            out[mine] = weight[mine] / weight[mine].mean()
+    return out
