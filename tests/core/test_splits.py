@@ -13,6 +13,7 @@ from made_bars import grid
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
+from leak_detectors import labels_beside_their_test_rows
 from mntrading.core.errors import ParameterError
 from mntrading.core.splits import CombinatorialPurgedSplit, PurgedTimeSeriesSplit
 
@@ -196,6 +197,9 @@ def test_on_any_events_combinations_are_those_of_the_plain_twin(seed, n, n_group
     index = grid(200)
     X = frame(index[at])
     splitter = CombinatorialPurgedSplit(n_groups, tests, gap)
+    step = np.diff(np.unique(at)).min() * BAR
+    splits = splitter.split(X, label_end=index[end])
+    assert labels_beside_their_test_rows(splits, index[at], index[end], gap * step) == []
     expected = combinatorial_by_hand(at, end, n_groups, tests, gap)
     assert lists(splitter, X, label_end=index[end]) == expected
     blocks = splitter.blocks(X)

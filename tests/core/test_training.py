@@ -12,6 +12,7 @@ import pytest
 import yaml
 from made_bars import changed, grid
 
+from leak_detectors import touched_by
 from mntrading.core import estimators
 from mntrading.core.errors import ParameterError
 from mntrading.core.evaluation import SCORE_COLUMNS, score
@@ -172,6 +173,19 @@ def test_out_of_fold_probabilities_are_those_of_models_that_never_saw_the_row_or
         model = estimators.fit("logistic_regression", X[known], y[known], feature_names=NAMES, seed=0, params=HYPER)
         expected.append(model.predict(X[test]))
     np.testing.assert_allclose(out["probability_logistic_regression"], np.concatenate(expected), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["logistic_regression", "lightgbm"])
+def test_what_is_not_known_at_the_formation_end_changes_nothing(name):
+    rows = dataset(1500, skill=1.5).assign(size=0.5, pair_id="A__B")
+    end = rows.index[1200]
+    params = changed(FAST, models=(name,), calibration="sigmoid", sample_weights="uniqueness")
+
+    def everything(rows: pd.DataFrame) -> object:
+        fitted = fit_group(formation_rows({"A__B": rows}, rows.index[0], end), NAMES, params)
+        return [predict(fitted.model, rows.iloc[:100]), fitted.model.document(), fitted.scores, fitted.out_of_fold]
+
+    assert touched_by(everything, rows, (rows["label_end"] >= end).to_numpy()) == []
 
 
 def test_a_feature_that_only_tells_the_time_earns_nothing_out_of_fold():
