@@ -83,6 +83,24 @@ def decode_model(data: bytes) -> StoredModel:
     ArtifactError
         The bytes are cut, altered, no stored model, or hold types that are not trusted.
     """
+    kind, payload, meta = _opened(data)
+    return StoredModel(kind=kind, estimator=_READERS[kind](payload), meta=meta)
+
+
+def model_meta(data: bytes) -> tuple[Kind, dict[str, Any]]:
+    """Kind and ``meta`` of a stored model without its estimator.
+
+    Raises
+    ------
+    ArtifactError
+        The bytes are cut, altered or no stored model.
+    """
+    kind, _, meta = _opened(data)
+    return kind, meta
+
+
+def _opened(data: bytes) -> tuple[Kind, bytes, dict[str, Any]]:
+    """Kind, estimator's bytes and ``meta``, checked against the head."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
@@ -100,8 +118,7 @@ def decode_model(data: bytes) -> StoredModel:
         OSError,
     ) as error:
         raise ArtifactError(f"is not a stored model, or was cut or altered: {error}") from error
-    payload = files[_PAYLOADS[kind]]
-    return StoredModel(kind=kind, estimator=_READERS[kind](payload), meta=head["meta"])
+    return kind, files[_PAYLOADS[kind]], head["meta"]
 
 
 def _lightgbm_text(estimator: Any) -> bytes:
