@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,9 +32,10 @@ from mntrading.params import ComputeParams
 
 pytestmark = pytest.mark.xdist_group("dask")  # one scheduler for all
 
+FREE = 3  # tiles of twenty
 DASK = Path(sys.executable).with_name("dask")
 
-# what a worker is told: to note the tiles it begins and ends, and to stay in any but the first until the gate is open
+# what a worker is told: to note the tiles it begins and ends, and after some to stay in one until the gate is open
 PRELOAD = """
 import os, time
 from mntrading.core import all_pairs
@@ -42,12 +44,16 @@ def note(what):
     with open({log!r}, "a") as log:
         log.write(f"{{what}} {{os.getpid()}}\\n")
 
+def closed():
+    with open({log!r}) as log:
+        return log.read().count("ended") >= {free} and not os.path.exists({gate!r})
+
 if not hasattr(all_pairs, "at_once"):
     all_pairs.at_once = all_pairs._TileTest.__call__
 
 def noted(self, tile):
     note("began")
-    while tile[1].series[0] > 0 and not os.path.exists({gate!r}):
+    while closed():
         time.sleep(0.01)
     found = all_pairs.at_once(self, tile)
     note("ended")
@@ -103,7 +109,7 @@ class Cluster:
         self.log.write_text("")
         self.gate.unlink(missing_ok=True)
         preload = self.folder / "preload.py"
-        preload.write_text(PRELOAD.format(log=str(self.log), gate=str(self.gate)))
+        preload.write_text(PRELOAD.format(log=str(self.log), gate=str(self.gate), free=FREE))
         for _ in range(n - len(self.workers)):
             name = f"worker-{self.n_started}"
             options = ["worker", self.address, "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--name", name]
@@ -119,13 +125,19 @@ class Cluster:
         return Counter(int(pid) for said, pid in lines if said == what)
 
     def kill_in_a_tile(self, worker: subprocess.Popen[bytes]) -> None:
-        """Kill a worker once it has begun a tile that it can't end, as the gate is closed."""
-        assert not self.gate.exists()
-        deadline = time.monotonic() + 60.0
-        while self.counts("began")[worker.pid] == self.counts("ended")[worker.pid]:
-            assert time.monotonic() < deadline, "the worker had no tile to work on"
-            time.sleep(0.01)
+        """Kill a worker in the middle of the work: others were done, and it has begun one that it can't end."""
+        self.wait_in_a_tile(worker)
         end(worker)
+
+    def wait_in_a_tile(self, worker: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 60.0
+        while (
+            self.counts("ended").total() < FREE or self.counts("began")[worker.pid] == self.counts("ended")[worker.pid]
+        ):
+            if time.monotonic() > deadline:
+                self.gate.touch()
+                raise AssertionError("the worker had no tile to work on")
+            time.sleep(0.01)
 
 
 def run_dask(options: list[str], folder: Path) -> subprocess.Popen[bytes]:
@@ -184,17 +196,13 @@ def within(seconds: float) -> Iterator[None]:
     assert time.monotonic() - began < seconds
 
 
-def once(action: Callable[[], None]) -> Callable[[int, int], None]:
-    """A progress callback that acts at its first call, in the middle of the work."""
-    seen: list[int] = []
-
-    def progress(done: int, total: int) -> None:
-        if not seen:
-            assert done < total / 2
-            action()
-        seen.append(done)
-
-    return progress
+@contextmanager
+def meanwhile(action: Callable[[], None]) -> Iterator[None]:
+    """Act in a thread beside what the block does."""
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(action)
+        yield
+        done.result()
 
 
 # --- a cluster ---
@@ -207,8 +215,8 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_tile_changes_nothing(cluster
         cluster.kill_in_a_tile(victim)
         cluster.gate.touch()
 
-    with workers(on(cluster.address)):
-        found = engle_granger_pairs(prices, progress=once(kill))
+    with workers(on(cluster.address)), meanwhile(kill):
+        found = engle_granger_pairs(prices)
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
     began, ended = cluster.counts("began"), cluster.counts("ended")
     assert began[victim.pid] == ended[victim.pid] + 1
@@ -225,8 +233,8 @@ def test_new_workers_go_on_where_all_have_died(cluster, prices, expected):
         cluster.have(1)
         cluster.gate.touch()
 
-    with workers(on(cluster.address)):
-        found = engle_granger_pairs(prices, progress=once(replace_all))
+    with workers(on(cluster.address)), meanwhile(replace_all):
+        found = engle_granger_pairs(prices)
     pd.testing.assert_frame_equal(found, expected, check_exact=True)
     (new,) = cluster.workers
     assert cluster.counts("ended")[new.pid] > 0
@@ -271,8 +279,8 @@ def test_when_all_workers_die_and_none_come_back_the_run_ends_with_an_error(clus
         monkeypatch.setattr(compute, "_WORKERS_SECONDS", 2.0)
 
     lost = pytest.raises(WorkersError, match="all workers were lost")
-    with lost as caught, workers(on(cluster.address)), within(15.0):
-        engle_granger_pairs(prices, progress=once(kill_all))
+    with lost as caught, workers(on(cluster.address)), within(20.0), meanwhile(kill_all):
+        engle_granger_pairs(prices)
     assert f"dask worker {cluster.address}" in str(caught.value)
 
 
@@ -287,10 +295,15 @@ def test_workers_that_never_appear_are_not_waited_for_without_end(cluster, monke
 
 def test_a_scheduler_that_is_killed_in_the_middle_ends_the_run_with_an_error(tmp_path, prices):
     with running_cluster(tmp_path) as cluster:
-        cluster.have(1)
+        (worker,) = cluster.have(1)
+
+        def kill() -> None:
+            cluster.wait_in_a_tile(worker)
+            end(cluster.scheduler)
+
         lost = pytest.raises(WorkersError, match="the work was lost")
-        with lost as caught, workers(on(cluster.address, 1)), within(15.0):
-            engle_granger_pairs(prices, progress=once(cluster.scheduler.kill))
+        with lost as caught, workers(on(cluster.address, 1)), within(20.0), meanwhile(kill):
+            engle_granger_pairs(prices)
     assert cluster.address in str(caught.value)
 
 

@@ -6,6 +6,7 @@ import logging
 import platform
 import socket
 import subprocess
+import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,6 +24,7 @@ from kedro_mlflow.framework.hooks import MlflowHook
 from kedro_mlflow.framework.hooks.utils import _flatten_dict
 from pydantic import BaseModel
 
+from mntrading import tracking
 from mntrading.configuration import is_remote, local_root
 from mntrading.core.errors import LockedError, MNTradingError, ParameterError
 from mntrading.datasets import ArtifactDataset, PartitionedArtifactDataset
@@ -215,8 +217,11 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Log what the run wrote: hashes as tags, and the entries that ask for it."""
         if self._is_mlflow_enabled:
+            began = time.monotonic()
             for name in sorted(self._saved):
                 self._log_entry(name, catalog)
+            self._log_models(catalog)
+            LOGGER.info("tracking: %.1f s", time.monotonic() - began)
         super().after_pipeline_run(run_params, pipeline, catalog)
 
     @hook_impl
@@ -226,6 +231,18 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]
         """Close the run as failed; an error before it was started is not tracked."""
         if self._is_mlflow_enabled and mlflow.active_run() is not None:
             super().on_pipeline_error(error, run_params, pipeline, catalog)
+
+    def _log_models(self, catalog: DataCatalog) -> None:
+        """Models with runs of their own, and the registry's aliases by what this run chose and promoted."""
+        if {"model_scores", "pair_models"} <= self._saved and self.run_id:
+            tracking.log_models(self.run_id, catalog["model_scores"].load(), catalog["pair_models"].load())
+        for name, key, alias in (
+            ("champion_registry", "champions", tracking.CHAMPION),
+            ("production_map", "pairs", tracking.PRODUCTION),
+        ):
+            if name in self._saved:
+                used = {entry["model"]["sha256"] for entry in catalog[name].load()[key] if entry["model"]}
+                tracking.move_alias(alias, used)
 
     def _log_entry(self, name: str, catalog: DataCatalog) -> None:
         dataset = catalog[name]

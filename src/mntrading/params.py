@@ -332,7 +332,129 @@ class FeatureEngineeringParams(Block):
 
 # ------------------------------------------------------------------------------------- modelling
 
-ModelName = Literal["logistic_regression", "random_forest", "lightgbm"]
+ModelName = Literal["logistic_regression", "random_forest", "lightgbm", "xgboost", "catboost"]
+OpenFraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class LogisticRegressionParams(Block):
+    """Ridge-penalised logistic regression on standardised features."""
+
+    C: Positive
+    max_iter: PositiveInt
+
+
+class RandomForestParams(Block):
+    """Forest of deep-ish trees on a share of the rows each."""
+
+    n_estimators: PositiveInt
+    max_depth: PositiveInt
+    min_samples_leaf: PositiveInt
+    max_samples: OpenFraction
+    max_features: Literal["sqrt", "log2"] | OpenFraction
+
+
+class LightGBMParams(Block):
+    """Boosted trees; a leaf holds ``min_leaf_share`` of the rows, within the two bounds."""
+
+    rounds: PositiveInt
+    learning_rate: OpenFraction
+    num_leaves: Annotated[int, Field(ge=2)]
+    min_leaf_share: OpenFraction
+    min_leaf_rows: PositiveInt
+    max_leaf_rows: PositiveInt
+    feature_fraction: OpenFraction
+    bagging_fraction: OpenFraction
+    lambda_l2: NonNegative
+
+
+class XGBoostParams(Block):
+    """Boosted trees; needs the package's extra ``xgboost``."""
+
+    rounds: PositiveInt
+    learning_rate: OpenFraction
+    max_depth: PositiveInt
+    min_child_weight: NonNegative
+    colsample_bytree: OpenFraction
+    subsample: OpenFraction
+    reg_lambda: NonNegative
+
+
+class CatBoostParams(Block):
+    """Boosted symmetric trees; needs the package's extra ``catboost``."""
+
+    rounds: PositiveInt
+    learning_rate: OpenFraction
+    depth: Annotated[int, Field(ge=1, le=16)]
+    min_data_in_leaf: PositiveInt
+    rsm: OpenFraction
+    subsample: OpenFraction
+    l2_leaf_reg: NonNegative
+
+
+class EstimatorsParams(Block):
+    """Hyper-parameters of every estimator by its name."""
+
+    logistic_regression: LogisticRegressionParams
+    random_forest: RandomForestParams
+    lightgbm: LightGBMParams
+    xgboost: XGBoostParams
+    catboost: CatBoostParams
+
+
+class EarlyStoppingParams(Block):
+    """When a booster stops: judged on the latest share of its own training rows, purged and embargoed."""
+
+    patience: PositiveInt | None
+    validation_share: Annotated[float, Field(gt=0, le=0.5)]
+
+
+class ThresholdParams(Block):
+    """The probability a model asks for: the strategy's fixed one, or one chosen on out-of-fold rows."""
+
+    choose: Literal["fixed", "expected_value", "precision", "f_beta"]
+    min_share: OpenFraction
+    margin: NonNegative
+    precision: Fraction
+    beta: Positive
+
+
+class NoveltyParams(Block):
+    """When a row is unlike the training window, and whether that bars entries."""
+
+    quantile: Annotated[float, Field(gt=0.5, lt=1)]
+    blocks_entry: bool
+
+
+class SearchParams(Block):
+    """Search for hyper-parameters inside the rows a fit is given; 0 trials for none."""
+
+    trials: Annotated[int, Field(ge=0)]
+    n_groups: Annotated[int, Field(ge=2)]
+    n_test_groups: PositiveInt
+    space: dict[str, tuple[float, float]]
+
+    @model_validator(mode="after")
+    def _ranges_are_those_of_hyper_parameters(self) -> Self:
+        for name, (low, high) in self.space.items():
+            estimator, _, field = name.partition(".")
+            block = EstimatorsParams.model_fields.get(estimator)
+            known = getattr(block.annotation, "model_fields", {}) if block else {}
+            if field not in known:
+                raise ValueError(f"{name!r} is no hyper-parameter of an estimator, such as lightgbm.num_leaves")
+            if not 0 < low < high:
+                raise ValueError(f"the range of {name} is {low} to {high}, expected 0 < low < high")
+        if self.n_test_groups >= self.n_groups:
+            raise ValueError(f"n_test_groups {self.n_test_groups} is not below n_groups {self.n_groups}")
+        return self
+
+
+class EvaluationParams(Block):
+    """How finely models are described; describing changes no model."""
+
+    bins: Annotated[int, Field(ge=2, le=50)]
+    curve_points: Annotated[int, Field(ge=2, le=500)]
+    permutation_rows: Annotated[int, Field(ge=0)]
+    group_lags: bool
 
 
 class ModellingParams(Block):
@@ -344,7 +466,21 @@ class ModellingParams(Block):
     gap: Annotated[int, Field(ge=0)]
     max_train_size: PositiveInt | None
     min_events: PositiveInt
+    sample_weights: Literal["uniqueness", "none"]
+    calibration: Literal["isotonic", "sigmoid", "none"]
+    early_stopping: EarlyStoppingParams
+    threshold: ThresholdParams
+    novelty: NoveltyParams
+    search: SearchParams
+    evaluation: EvaluationParams
+    estimators: EstimatorsParams
     seed: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _models_are_named_once(self) -> Self:
+        if len(set(self.models)) < len(self.models):
+            raise ValueError(f"models {list(self.models)} names one twice")
+        return self
 
 
 # ----------------------------------------------------------------------------------- backtesting

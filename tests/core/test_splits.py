@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations, pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +13,9 @@ from made_bars import grid
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
+from leak_detectors import labels_beside_their_test_rows
 from mntrading.core.errors import ParameterError
-from mntrading.core.splits import PurgedTimeSeriesSplit
+from mntrading.core.splits import CombinatorialPurgedSplit, PurgedTimeSeriesSplit
 
 BAR = pd.Timedelta(minutes=5)
 
@@ -128,3 +131,105 @@ def test_on_any_events_no_training_label_comes_within_the_gap_of_its_test_block(
         seen += test.tolist()
     assert len(seen) == len(set(seen))
     assert max(seen) == n - 1
+
+
+# --- combinatorial
+
+
+def combinatorial_by_hand(
+    at: np.ndarray, end: np.ndarray, n_groups: int, n_test_groups: int, gap: int
+) -> list[tuple[list[int], list[int]]]:
+    """Plain Python twin on whole bar numbers."""
+    distinct = sorted(set(at.tolist()))
+    step = min(b - a for a, b in pairwise(distinct))
+    edges = [round(len(distinct) * g / n_groups) for g in range(n_groups + 1)]
+    group = {t: g for g in range(n_groups) for t in distinct[edges[g] : edges[g + 1]]}
+    out = []
+    for blocks in combinations(range(n_groups), n_test_groups):
+        test = [i for i in range(len(at)) if group[at[i]] in blocks]
+        train = []
+        for i in range(len(at)):
+            near = False
+            for g in blocks:
+                mine = [j for j in range(len(at)) if group[at[j]] == g]
+                begin = min(at[j] for j in mine) - gap * step
+                finish = max(max(at[j], end[j]) for j in mine) + gap * step
+                near |= at[i] <= finish and end[i] >= begin
+            if not near:
+                train.append(i)
+        out.append((train, test))
+    return out
+
+
+def test_combinations_by_hand():
+    X = frame(grid(6))
+    splitter = CombinatorialPurgedSplit(3, 1, gap=0)
+    assert (splitter.get_n_splits(), splitter.n_paths) == (3, 1)
+    assert lists(splitter, X) == [([2, 3, 4, 5], [0, 1]), ([0, 1, 4, 5], [2, 3]), ([0, 1, 2, 3], [4, 5])]
+    end = X.index + BAR
+    assert lists(splitter, X, label_end=end)[1] == ([0, 5], [2, 3])
+    assert lists(CombinatorialPurgedSplit(3, 1, gap=1), X)[1] == ([0, 5], [2, 3])
+
+
+def test_every_path_runs_through_every_block_once_and_every_tested_block_is_in_one_path():
+    splitter = CombinatorialPurgedSplit(6, 2)
+    paths = splitter.paths()
+    assert paths.shape == (splitter.n_paths, 6) == (5, 6)
+    assert splitter.get_n_splits() == 15
+    used = [(int(split), g) for path in paths for g, split in enumerate(path)]
+    assert sorted(used) == sorted((i, g) for i, blocks in enumerate(splitter.chosen()) for g in blocks)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 100_000),
+    n=st.integers(8, 60),
+    n_groups=st.integers(2, 5),
+    tests=st.integers(1, 4),
+    gap=st.integers(0, 8),
+)
+def test_on_any_events_combinations_are_those_of_the_plain_twin(seed, n, n_groups, tests, gap):
+    rng = np.random.default_rng(seed)
+    at = np.sort(rng.choice(120, size=n, replace=True))
+    if tests >= n_groups or len(set(at)) < n_groups:
+        return
+    end = at + rng.integers(0, 12, n)
+    index = grid(200)
+    X = frame(index[at])
+    splitter = CombinatorialPurgedSplit(n_groups, tests, gap)
+    step = np.diff(np.unique(at)).min() * BAR
+    splits = splitter.split(X, label_end=index[end])
+    assert labels_beside_their_test_rows(splits, index[at], index[end], gap * step) == []
+    expected = combinatorial_by_hand(at, end, n_groups, tests, gap)
+    assert lists(splitter, X, label_end=index[end]) == expected
+    blocks = splitter.blocks(X)
+    for (_, test), chosen in zip(expected, splitter.chosen(), strict=True):
+        assert set(blocks[test]) == set(chosen)
+
+
+def test_combinations_are_those_of_an_independent_package():
+    purgedcv = pytest.importorskip("purgedcv", reason="purgedcv is not installed")
+    n, horizon = 240, 7
+    index = grid(n)
+    end = index + horizon * BAR
+    theirs = purgedcv.CombinatorialPurgedCV(
+        n_splits=6,
+        n_test_groups=2,
+        prediction_times=pd.Series(index.tz_localize(None)),
+        # its spans are open at the end, ours closed
+        evaluation_times=pd.Series((end + pd.Timedelta(milliseconds=1)).tz_localize(None)),
+    )
+    mine = lists(CombinatorialPurgedSplit(6, 2), frame(index), label_end=end)
+    other = [(train.tolist(), test.tolist()) for train, test in theirs.split(np.zeros((n, 1)))]
+    assert mine == other
+
+
+def test_what_cannot_be_combined_is_refused():
+    with pytest.raises(ParameterError, match="n_groups is 1"):
+        CombinatorialPurgedSplit(1, 1)
+    with pytest.raises(ParameterError, match="n_test_groups is 3, expected 1 to 2"):
+        CombinatorialPurgedSplit(3, 3)
+    with pytest.raises(ParameterError, match="gap is -1"):
+        CombinatorialPurgedSplit(3, 1, gap=-1)
+    with pytest.raises(ParameterError, match="2 distinct times can't be cut into 3 groups"):
+        lists(CombinatorialPurgedSplit(3, 1), frame(grid(2).repeat(4)))

@@ -28,6 +28,7 @@ RULE = StrategyParams(
     signals_from="auto", probability_threshold=0.6, entry_z=2.0, exit_z=0.5, stop_z=4.0, max_holding_half_lives=2.0,
     cooldown_bars=3, min_hedge_ratio=0.2, max_hedge_ratio=5.0,
 )  # fmt: skip
+ENTRY = "entry: z beyond the entry level"
 FLAT, LONG, SHORT = StrategyState(), StrategyState(1, 2), StrategyState(-1, 2)
 
 
@@ -58,6 +59,13 @@ def on(state: StrategyState, **known: object) -> tuple[StrategyState, int, str]:
         (FLAT, {"z": 3.0, "probability": 0.59}, FLAT, HOLD, "no entry: probability below the threshold"),
         (FLAT, {"z": 3.0, "probability": None}, FLAT, HOLD, "no entry: probability below the threshold"),
         (FLAT, {"z": 3.0, "probability": NAN}, FLAT, HOLD, "no entry: probability below the threshold"),
+        (FLAT, {"z": 3.0, "threshold": 0.91}, FLAT, HOLD, "no entry: probability below the threshold"),
+        (FLAT, {"z": 3.0, "probability": 0.3, "threshold": 0.3}, StrategyState(-1), ENTER, ENTRY),
+        (FLAT, {"z": 3.0, "barred": True}, FLAT, HOLD, "no entry: unlike the training window"),
+        (FLAT, {"z": 3.0, "barred": True, "probability": NAN}, FLAT, HOLD, "no entry: unlike the training window"),
+        (FLAT, {"z": 3.0, "barred": True, "needs_probability": False}, StrategyState(-1), ENTER, ENTRY),
+        (LONG, {"z": -0.5, "barred": True}, FLAT, EXIT, "reverted: z back at the exit level"),
+        (LONG, {"z": -2.0, "barred": True}, StrategyState(1, 3), HOLD, ""),
         (FLAT, {"z": 3.0, "entries_allowed": False}, FLAT, HOLD, "no entry: entries are not allowed now"),
         (FLAT, {"z": 3.0, "closing": True}, FLAT, HOLD, "no entry: entries are not allowed now"),
         (
@@ -120,6 +128,7 @@ def test_every_reason_can_be_given():
         on(LONG, z=-2.0, closing=True)[2], on(LONG, z=-2.0)[2], on(FLAT, z=NAN)[2], on(FLAT, z=1.0)[2],
         on(FLAT, z=3.0, probability=0.1)[2], on(StrategyState(cooldown=1), z=3.0)[2],
         on(FLAT, z=3.0, closing=True)[2], on(FLAT, z=3.0, hedge_ratio=9.0)[2], on(FLAT, z=5.0)[2],
+        on(FLAT, z=3.0, barred=True)[2],
     }  # fmt: skip
     assert given_reasons == set(REASONS)
 
@@ -155,26 +164,30 @@ numbers = st.one_of(st.just(NAN), st.floats(-6, 6))
     hedge_ratio=numbers,
     probability=st.one_of(st.none(), st.just(NAN), st.floats(0, 1)),
     half_life=st.one_of(st.none(), st.floats(0, 20)),
-    flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    threshold=st.one_of(st.none(), st.just(NAN), st.floats(0, 1)),
+    flags=st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()),
 )
-def test_the_live_step_is_the_backtests_decision(side, held, cooldown, z, hedge_ratio, probability, half_life, flags):
-    needs, allowed, closing = flags
+def test_the_live_step_is_the_backtests_decision(
+    side, held, cooldown, z, hedge_ratio, probability, half_life, threshold, flags
+):
+    needs, allowed, closing, barred = flags
+    least = 0.6 if threshold is None or math.isnan(threshold) else threshold
     state = StrategyState(side, held, cooldown)
     after, action, reason = step(
         state, RULE, z=z, hedge_ratio=hedge_ratio, probability=probability, half_life_bars=half_life,
-        needs_probability=needs, entries_allowed=allowed, closing=closing,
+        needs_probability=needs, threshold=threshold, barred=barred, entries_allowed=allowed, closing=closing,
     )  # fmt: skip
     expected = decide(
-        side, held, cooldown, z, hedge_ratio, np.nan if probability is None else probability, needs, allowed, closing,
-        2.0, 0.5, 4.0, 0.6, 0.2, 5.0, max_holding_bars(RULE, half_life), 3,
+        side, held, cooldown, z, hedge_ratio, np.nan if probability is None else probability, needs, barred, allowed,
+        closing, 2.0, 0.5, 4.0, least, 0.2, 5.0, max_holding_bars(RULE, half_life), 3,
     )  # fmt: skip
     assert (after.side, after.bars_held, after.cooldown, action) == expected[:4]
     assert reason == REASONS[expected[4]]
     assert (action == ENTER) == (side == 0 and after.side != 0)
     assert (action == EXIT) == (side != 0 and after.side == 0)
     assert expected == decide.py_func(
-        side, held, cooldown, z, hedge_ratio, np.nan if probability is None else probability, needs, allowed, closing,
-        2.0, 0.5, 4.0, 0.6, 0.2, 5.0, max_holding_bars(RULE, half_life), 3,
+        side, held, cooldown, z, hedge_ratio, np.nan if probability is None else probability, needs, barred, allowed,
+        closing, 2.0, 0.5, 4.0, least, 0.2, 5.0, max_holding_bars(RULE, half_life), 3,
     )  # fmt: skip
 
 
@@ -194,3 +207,20 @@ def test_an_entry_that_a_model_confirmed_outranks_one_on_z_alone(params):
     assert on_z == sorted(on_z)
     assert max(on_z) <= least
     assert strategy.confidence(rule, z=float("nan"), probability=None) == 0.0
+
+
+@pytest.mark.parametrize("own", [0.05, 0.3, 0.55, 0.9])
+def test_an_entry_by_a_models_own_threshold_outranks_one_on_z_alone_too(params, own):
+    rule = params.backtest.strategy
+    on_z = strategy.confidence(rule, z=99.0, probability=None)
+    ranks = [strategy.confidence(rule, z=2.0, probability=p, threshold=own) for p in (own / 2, own, (1 + own) / 2, 1.0)]
+    assert ranks == sorted(ranks)
+    assert ranks[0] < on_z <= ranks[1]
+    assert ranks[-1] == pytest.approx(1.0)
+
+
+def test_without_a_threshold_of_its_own_a_probability_is_its_rank(params):
+    rule = params.backtest.strategy
+    for threshold in (None, NAN, rule.probability_threshold):
+        assert strategy.confidence(rule, z=2.0, probability=0.7, threshold=threshold) == 0.7
+    assert strategy.confidence(rule, z=2.0, probability=1.0, threshold=1.0) == 1.0

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from made_bars import changed, grid
 
+from leak_detectors import touched_by
 from mntrading.core import estimators
 from mntrading.core.errors import ParameterError
-from mntrading.core.training import SCORE_COLUMNS, check_gap, fit_group, formation_rows, predict, score
+from mntrading.core.evaluation import SCORE_COLUMNS, score
+from mntrading.core.training import (
+    PREDICTION_COLUMNS,
+    TrainedModel,
+    check_gap,
+    fit_group,
+    formation_rows,
+    predict,
+)
+from mntrading.core.uniqueness import label_uniqueness
+from mntrading.datasets.storage import compact_json
 from mntrading.params import LabelParams, ModellingParams
 
-FAST = ModellingParams(
-    models=("logistic_regression",), scope="pooled", n_splits=3, gap=12, max_train_size=None, min_events=100, seed=0
-)  # fmt: skip
+FILE = yaml.safe_load((Path(__file__).parents[2] / "conf/base/parameters_modelling.yml").read_text())["modelling"]
+FAST = ModellingParams.model_validate(
+    FILE | {"models": ["logistic_regression"], "n_splits": 3, "gap": 12, "min_events": 100, "sample_weights": "none"}
+)
+HYPER = FAST.estimators
 NAMES = ("x", "y")
 BAR = pd.Timedelta(minutes=5)
 
@@ -86,7 +102,7 @@ def test_a_planted_signal_is_found():
     assert scores.loc["logistic_regression", "roc_auc"] > 0.8
     assert scores.loc["logistic_regression", "log_loss"] < 0.95 * scores.loc["base_rate", "log_loss"]
     assert scores.loc["logistic_regression", "lift"] > 1.3
-    assert estimators.importances(fitted.model)[0] > 0.8
+    assert estimators.importances(fitted.model.model)[0] > 0.8
 
 
 def test_without_skill_out_of_fold_there_is_no_model():
@@ -156,9 +172,22 @@ def test_out_of_fold_probabilities_are_those_of_models_that_never_saw_the_row_or
         block = times[first:last]
         test = np.flatnonzero(rows.index.isin(block))
         known = ((rows.index < block[0]) & (rows["label_end"] < block[0] - 12 * BAR)).to_numpy()
-        model = estimators.fit("logistic_regression", X[known], y[known], feature_names=NAMES, seed=0)
+        model = estimators.fit("logistic_regression", X[known], y[known], feature_names=NAMES, seed=0, params=HYPER)
         expected.append(model.predict(X[test]))
     np.testing.assert_allclose(out["probability_logistic_regression"], np.concatenate(expected), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["logistic_regression", "lightgbm"])
+def test_what_is_not_known_at_the_formation_end_changes_nothing(name):
+    rows = dataset(1500, skill=1.5).assign(size=0.5, pair_id="A__B")
+    end = rows.index[1200]
+    params = changed(FAST, models=(name,), calibration="sigmoid", sample_weights="uniqueness")
+
+    def everything(rows: pd.DataFrame) -> object:
+        fitted = fit_group(formation_rows({"A__B": rows}, rows.index[0], end), NAMES, params)
+        return [predict(fitted.model, rows.iloc[:100]), fitted.model.document(), fitted.scores, fitted.out_of_fold]
+
+    assert touched_by(everything, rows, (rows["label_end"] >= end).to_numpy()) == []
 
 
 def test_a_feature_that_only_tells_the_time_earns_nothing_out_of_fold():
@@ -171,7 +200,9 @@ def test_a_feature_that_only_tells_the_time_earns_nothing_out_of_fold():
     assert fitted.model is None
     X, y = rows[list(NAMES)].to_numpy(dtype=np.float64), rows["label"].to_numpy(dtype=np.int64)
     beside = np.arange(len(y)) % 2 == 0
-    leaked = estimators.fit("random_forest", X[beside], y[beside], feature_names=NAMES, seed=0).predict(X[~beside])
+    leaked = estimators.fit("random_forest", X[beside], y[beside], feature_names=NAMES, seed=0, params=HYPER).predict(
+        X[~beside]
+    )
     assert score("leaked", y[~beside], leaked)["roc_auc"] > 0.75
 
 
@@ -185,7 +216,7 @@ def test_the_same_rows_and_seed_give_the_same_model(name):
     one, two = fit_group(rows, NAMES, params), fit_group(rows, NAMES, params)
     pd.testing.assert_frame_equal(one.out_of_fold, two.out_of_fold, check_exact=True)
     pd.testing.assert_frame_equal(one.scores, two.scores, check_exact=True)
-    pd.testing.assert_series_equal(predict(one.model, rows), predict(two.model, rows), check_exact=True)
+    pd.testing.assert_frame_equal(predict(one.model, rows), predict(two.model, rows), check_exact=True)
 
 
 def test_the_best_candidate_by_out_of_fold_log_loss_is_refitted_on_every_row():
@@ -194,9 +225,16 @@ def test_the_best_candidate_by_out_of_fold_log_loss_is_refitted_on_every_row():
     loss = fitted.scores.set_index("model")["log_loss"]
     assert fitted.model.name == loss.idxmin()
     again = estimators.fit(
-        fitted.model.name, rows[list(NAMES)].to_numpy(), rows["label"].to_numpy(), feature_names=NAMES, seed=0
+        fitted.model.name,
+        rows[list(NAMES)].to_numpy(),
+        rows["label"].to_numpy(),
+        feature_names=NAMES,
+        seed=0,
+        params=HYPER,
     )
-    np.testing.assert_array_equal(predict(fitted.model, rows), again.predict(rows[list(NAMES)].to_numpy()))
+    np.testing.assert_array_equal(
+        predict(fitted.model, rows)["probability"], again.predict(rows[list(NAMES)].to_numpy())
+    )
 
 
 def test_rows_with_an_unknown_feature_have_no_probability():
@@ -206,13 +244,15 @@ def test_rows_with_an_unknown_feature_have_no_probability():
     features.iloc[3, 0] = np.nan
     features.iloc[5, 1] = np.inf
     out = predict(model, features)
-    assert np.flatnonzero(out.isna()).tolist() == [3, 5]
-    assert out.dropna().between(0, 1).all()
-    assert out.name == "probability"
-    alone = predict(model, rows)
-    pd.testing.assert_series_equal(out.dropna(), alone[out.notna().to_numpy()], check_exact=True)
+    assert tuple(out.columns) == PREDICTION_COLUMNS
+    for column in ("probability", "novelty"):
+        assert np.flatnonzero(out[column].isna()).tolist() == [3, 5]
+    assert out["probability"].dropna().between(0, 1).all()
+    assert not out["novel"].iloc[[3, 5]].any()
+    known = out["probability"].notna().to_numpy()
+    pd.testing.assert_frame_equal(out[known], predict(model, rows)[known], check_exact=True)
     assert predict(model, features.iloc[:0]).empty
-    assert predict(model, features.iloc[[3]]).isna().all()
+    assert predict(model, features.iloc[[3]])["probability"].isna().all()
 
 
 # --- scores
@@ -230,3 +270,94 @@ def test_ranking_is_not_defined_on_one_class():
     assert np.isnan([out["roc_auc"], out["pr_auc"], out["lift"]]).all()
     assert out["log_loss"] == pytest.approx(-np.mean(np.log([0.8, 0.6])))
     assert score("m", np.zeros(0, dtype=np.int64), np.zeros(0))["n_rows"] == 0.0
+
+
+# --- the recipe
+
+
+def test_rows_weigh_what_their_labels_do_not_share_with_others_of_their_pair():
+    rows = pooled(skill=1.5)
+    model = fit_group(rows, NAMES, changed(FAST, sample_weights="uniqueness")).model
+    again = estimators.fit(
+        "logistic_regression", rows[list(NAMES)].to_numpy(), rows["label"].to_numpy(), feature_names=NAMES, seed=0,
+        params=HYPER, weight=label_uniqueness(rows),
+    )  # fmt: skip
+    np.testing.assert_array_equal(predict(model, rows)["probability"], again.predict(rows[list(NAMES)].to_numpy()))
+    plain = fit_group(rows, NAMES, FAST).model
+    assert not np.array_equal(predict(plain, rows)["probability"], predict(model, rows)["probability"])
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "isotonic"])
+@pytest.mark.parametrize("choose", ["expected_value", "precision", "f_beta"])
+def test_a_trained_model_comes_back_whole_from_its_json_form(kind, choose):
+    rows = pooled(skill=1.5).assign(size=lambda rows: rows["label"] - 0.4)
+    params = changed(FAST, calibration=kind, threshold=FAST.threshold.model_dump() | {"choose": choose})
+    model = fit_group(rows, NAMES, params).model
+    assert model.threshold is not None
+    parsed = TrainedModel.parse(model.model, json.loads(compact_json(model.document())))
+    pd.testing.assert_frame_equal(predict(parsed, rows), predict(model, rows), check_exact=True)
+    assert parsed.document() == model.document()
+
+
+def test_a_row_is_told_the_same_alone_and_among_others():
+    rows = pooled(skill=1.5)
+    params = changed(FAST, calibration="isotonic", models=("lightgbm",))
+    model = fit_group(rows, NAMES, params).model
+    whole = predict(model, rows)
+    alone = pd.concat([predict(model, rows.iloc[[i]]) for i in range(0, len(rows), 37)])
+    pd.testing.assert_frame_equal(alone, whole.iloc[::37], check_exact=True)
+
+
+def test_early_stopping_looks_at_the_latest_of_the_rows_it_is_given_and_no_further():
+    rows = pooled(2000, skill=1.5)
+    stopping = {"patience": 5, "validation_share": 0.25}
+    booster = FILE["estimators"] | {"lightgbm": FILE["estimators"]["lightgbm"] | {"learning_rate": 0.5}}
+    params = changed(FAST, models=("lightgbm",), early_stopping=stopping, estimators=booster)
+    fitted = fit_group(rows, NAMES, params)
+    times = rows.index.unique()
+    first = times[round(0.75 * len(times))]
+    X, y = rows[list(NAMES)].to_numpy(), rows["label"].to_numpy(dtype=np.int64)
+    known = ((rows.index < first) & (rows["label_end"] < first - 12 * BAR)).to_numpy()
+    after = np.asarray(rows.index >= first)
+    rounds = estimators.best_rounds(
+        "lightgbm", (X[known], y[known], None), (X[after], y[after], None), seed=0, params=params.estimators,
+        patience=5,
+    )  # fmt: skip
+    assert rounds < params.estimators.lightgbm.rounds
+    assert fitted.model.model.estimator.num_trees() == rounds
+
+
+def test_details_are_plain_numbers_about_every_split_and_the_chosen_model():
+    fitted = fit_group(pooled(skill=1.5), NAMES, FAST)
+    details = json.loads(compact_json(fitted.details))
+    assert len(details["splits"]) == 3
+    assert [line["model"] for line in details["splits"][0]["candidates"]] == ["base_rate", "logistic_regression"]
+    assert details["n_trials"] == 1
+    assert 0 < details["n_independent"] < 1800
+    assert [line["feature"] for line in details["importance"]] == ["x", "y"]
+    x, y = details["importance"]
+    assert x["permutation"] > 10 * abs(y["permutation"])
+    assert x["gain"] + y["gain"] == pytest.approx(1.0)
+    assert details["stability"]["roc_auc_min"] > 0.7
+    assert details["threshold"] is None
+    assert sum(row["n_rows"] for row in details["calibration"]["bins"]) == len(fitted.out_of_fold)
+    assert details["curves"]["roc"][0] == [0, 0]
+    assert details["curves"]["roc"][-1] == [1, 1]
+    assert len(details["curves"]["roc"]) <= FAST.evaluation.curve_points
+
+
+def test_a_group_without_skill_has_the_scores_of_its_splits_and_no_more():
+    details = fit_group(pooled(skill=0.0), NAMES, FAST).details
+    assert set(details) == {"n_trials", "n_independent", "splits"}
+
+
+def test_rows_far_from_the_training_rows_are_novel_and_barred_only_by_parameter():
+    rows = pooled(skill=1.5)
+    far = rows[list(NAMES)].assign(x=9.0)
+    for blocks in (False, True):
+        novelty = {"quantile": 0.99, "blocks_entry": blocks}
+        model = fit_group(rows, NAMES, changed(FAST, novelty=novelty)).model
+        assert predict(model, rows)["novel"].mean() == pytest.approx(0.01, abs=0.01)
+        out = predict(model, far)
+        assert out["novel"].all()
+        assert (out["barred"] == blocks).all()

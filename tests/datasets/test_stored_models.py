@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -49,6 +50,17 @@ def fitted(name: str) -> StoredModel:
     meta = {"features": [f"f{k}" for k in range(X.shape[1])], "threshold": np.float64(0.55)}
     if name == "lightgbm":
         return StoredModel("lightgbm", _booster(), meta)
+    if name == "xgboost":
+        import xgboost
+
+        settings = {"objective": "binary:logistic", "nthread": 1, "seed": 1}
+        return StoredModel("xgboost", xgboost.train(settings, xgboost.DMatrix(X, label=y), 20), meta)
+    if name == "catboost":
+        import catboost
+
+        settings = {"iterations": 20, "loss_function": "Logloss", "random_seed": 1, "thread_count": 1}
+        quiet = {"allow_writing_files": False, "logging_level": "Silent"}
+        return StoredModel("catboost", catboost.CatBoost(settings | quiet).fit(X, y), meta)
     estimator = {
         "logistic": make_pipeline(StandardScaler(), LogisticRegression(random_state=3)),
         "forest": RandomForestClassifier(8, max_depth=4, random_state=3),
@@ -58,11 +70,17 @@ def fitted(name: str) -> StoredModel:
     return StoredModel("sklearn", estimator, meta)
 
 
-NAMES = ("lightgbm", "logistic", "forest", "isotonic")
+# the last two where their extra is installed
+EXTRAS = tuple(name for name in ("xgboost", "catboost") if importlib.util.find_spec(name) is not None)
+NAMES = ("lightgbm", "logistic", "forest", "isotonic", *EXTRAS)
 
 
 def _predictions(name: str, estimator: object) -> np.ndarray:
     X = np.random.default_rng(11).normal(size=(1000, 5))
+    if name == "xgboost":
+        return estimator.inplace_predict(X)
+    if name == "catboost":
+        return estimator.predict(X)
     if name in ("lightgbm", "isotonic"):
         return estimator.predict(X if name == "lightgbm" else X[:, 0])
     return estimator.predict_proba(X)
@@ -185,6 +203,27 @@ class TestRefusals:
         parts = _parts(encode_model(fitted("lightgbm")))
         with pytest.raises(ArtifactError, match="LightGBM model that can't be read"):
             decode_model(_packed(parts | {"model.txt": b"not a model"}, reseal=True))
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_bytes_that_are_no_model_of_an_extra_are_refused(name):
+    parts = _parts(encode_model(fitted(name)))
+    (payload,) = set(parts) - {"meta.json"}
+    whole = parts[payload]
+    too_long = whole[:4] + b"\xff" * 4 + whole[8:]
+    for wrong in (b"", b"not a model", whole[:100], pickle.dumps({"a": 1}), too_long):
+        with pytest.raises(ArtifactError, match="can't be read"):
+            decode_model(_packed(parts | {payload: wrong}, reseal=True))
+    with pytest.raises(ArtifactError, match="a DummyClassifier is no"):
+        encode_model(StoredModel(name, DummyClassifier()))
+
+
+@pytest.mark.parametrize("name", ["xgboost", "catboost"])
+def test_a_model_of_an_extra_that_is_missing_names_it(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ArtifactError, match=f"is a model of {name}, which is not installed") as caught:
+        encode_model(StoredModel(name, object()))
+    assert caught.value.fix == f"pip install 'mntrading[{name}]'"
 
 
 def _parts(data: bytes) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -144,6 +145,34 @@ def test_metrics_and_artefacts_of_the_backtest_are_tracked(project: Project, cli
     assert "roster.n_fills" in tracked.data.metrics
     assert "fold.fold_00.roster_return" in tracked.data.metrics
     assert "_summary.json" in {artefact.path for artefact in client.list_artifacts(record.mlflow_run_id)}
+
+
+def test_models_have_runs_files_and_versions_of_their_own(project: Project, client: Any) -> None:
+    record = project.run("modelling")
+    experiment = client.get_run(record.mlflow_run_id).info.experiment_id
+
+    def below(run_id: str) -> dict[str, Any]:
+        found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'")
+        return {run.info.run_name: run for run in found}
+
+    folds, fits = below(record.mlflow_run_id), project.json("models/_scores.json")["cross_validated"]
+    assert set(folds) == {id_.split("/")[0] for id_ in fits}
+    models = {name: run for fold in folds.values() for name, run in below(fold.info.run_id).items()}
+    assert {name: run.data.params["chosen"] for name, run in models.items()} == {
+        id_: str(fit["chosen"]) for id_, fit in fits.items()
+    }
+    trained = {id_: hashlib.sha256((project.root / f"models/pairs/{id_}.model").read_bytes()).hexdigest()
+               for id_, fit in fits.items() if fit["chosen"]}  # fmt: skip
+    assert trained
+    for id_ in trained:
+        run_id = models[id_].info.run_id
+        files = {entry.path for folder in ("model", "figures") for entry in client.list_artifacts(run_id, folder)}
+        assert {"model/MLmodel", "model/input_example.json", "figures/calibration.html"} <= files
+        assert f"cross_validated.{fits[id_]['chosen']}.roc_auc" in models[id_].data.metrics
+    if "live/pooled" in trained:
+        newest = client.get_model_version_by_alias("mntrading-pooled", "candidate")
+        assert newest.tags["sha256"] == trained["live/pooled"]
+        assert newest.run_id == models["live/pooled"].info.run_id
 
 
 @pytest.mark.parametrize("option", [("--pipelines", "ingestion"), ("--pipeline", "ingestion"), ("--tags", "ingest")])

@@ -9,14 +9,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from mntrading.core import training
 from mntrading.core.backtest import run_pair
 from mntrading.core.bars import aggregate, to_ms
+from mntrading.core.calibration import Calibration
 from mntrading.core.coverage import Ledger
 from mntrading.core.errors import ArtifactError, BarDataError, ParameterError
-from mntrading.core.features import build_features, spec_hash
+from mntrading.core.estimators import FittedModel
+from mntrading.core.features import build_features, feature_names, spec_hash
+from mntrading.core.labels import label
+from mntrading.core.novelty import Novelty
 from mntrading.core.simulation import market
+from mntrading.core.training import TrainedModel, fit_group, formation_rows, predict
 from mntrading.core.types import Pair
 from mntrading.datasets import BarsDataset, BarStore, BarsUpdate, PartitionedArtifactDataset, Partitions, StoredModel
 from mntrading.datasets.codecs import codec
@@ -25,6 +32,7 @@ from mntrading.pipelines.common import digest
 from mntrading.pipelines.deployment import nodes as deployment
 from mntrading.pipelines.deployment.nodes import aggregate_orders, promote
 from mntrading.pipelines.feature_engineering.nodes import market_of
+from mntrading.pipelines.modelling.nodes import _stored
 
 START = pd.Timestamp("2025-01-01T00:00:00Z")
 STEP = pd.Timedelta(minutes=5)
@@ -138,6 +146,86 @@ def test_live_signals_bar_by_bar_are_the_decisions_of_the_backtest(
     assert filled == list(zip(table["entry_decision"], table["side"], table["entry_z"], strict=True))
     closed = table.loc[table["exit_decision"] < window.index[-2], "exit_decision"]
     assert [moment for moment, action, *_ in told if action == "exit"] == list(closed)
+
+
+@pytest.mark.parametrize("name", ["logistic_regression", "lightgbm"])
+def test_a_models_own_threshold_and_novelty_gate_decide_live_as_in_the_backtest(
+    tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any, name: str
+) -> None:
+    begin, end = START + pd.Timedelta(days=8), START + pd.Timedelta(days=11)
+    legs = bars[pair.dependent], bars[pair.independent]
+    features = build_features(*legs, spec)
+    wanted = params.feature_engineering.labels.model_copy(update={"horizon": 48, "zscore_threshold": 0.8})
+    labelled = features.join(label(features, *legs, wanted), how="inner")
+    recipe = params.modelling.model_copy(
+        update={
+            "models": (name,),
+            "gap": 48,
+            "n_splits": 2,
+            "min_events": 50,
+            "calibration": "sigmoid",
+            "threshold": params.modelling.threshold.model_copy(update={"choose": "expected_value", "min_share": 0.5}),
+            "novelty": params.modelling.novelty.model_copy(update={"quantile": 0.55, "blocks_entry": True}),
+        }
+    )
+    rows = formation_rows({pair.id: labelled}, START, begin)
+    # what is tested is the way of a model, not its skill: z tells the label
+    rows["label"] = (rows["z_abs"] < rows["z_abs"].median()).astype(np.int8)
+    trained = fit_group(rows, feature_names(spec), recipe).model
+    assert trained is not None
+    window = features.loc[(features.index >= begin) & (features.index < end)]
+    told = predict(trained, window)
+    change = {"signals_from": "model", "entry_z": 0.8, "exit_z": 0.2, "probability_threshold": 1.0}
+    easy = rule.model_copy(update=change)
+
+    def trade(threshold: float | None, barred: pd.Series | None) -> pd.DataFrame:
+        with_rule = params.backtest.model_copy(update={"strategy": easy})
+        known = {"threshold": threshold, "barred": barred, "half_life_bars": HALF_LIFE_HOURS * 12}
+        return run_pair(*legs, window, with_rule, told["probability"], **known).trades
+
+    table = trade(trained.threshold, told["barred"])
+    assert len(table) >= 3
+    assert not table["entry_decision"].equals(trade(trained.threshold, None)["entry_decision"])
+    assert len(trade(None, told["barred"])) < len(table)
+    store, model = stored(tmp_path, bars), _stored(trained, {"feature_spec": spec_hash(spec), "market_symbols": []}, 1)
+    sha = sha256(codec("model").encode(model))
+    dataset = PartitionedArtifactDataset(path=str(tmp_path / "models"), format="model", append=True)
+    dataset.save({sha: model})
+    map_ = production(params, spec, easy, pair, begin)
+    map_["pairs"][0]["model"] = {"id": sha, "sha256": sha}
+    map_["id"] = production_id(map_)
+    state, entered, reasons = None, [], set()
+    for moment in window.index[:-2]:
+        signals, state = infer_signals(store, at(moment + STEP), map_, dataset.load(), state)
+        ((signal,),) = signals.values()
+        reasons.add(signal["reason"])
+        assert signal["threshold"] == trained.threshold
+        expected = told["probability"].loc[moment]
+        assert signal["probability"] == (None if np.isnan(expected) else expected)
+        if signal["action"] == "enter":
+            entered.append((moment, signal["side"], signal["z"], signal["probability"]))
+    columns = ("entry_decision", "side", "entry_z", "probability")
+    assert entered == list(zip(*(table[column] for column in columns), strict=True))
+    assert "no entry: unlike the training window" in reasons
+
+
+def test_a_model_file_that_lacks_a_part_allows_no_entry(
+    tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any
+) -> None:
+    begin = START + pd.Timedelta(days=9)
+    X = np.random.default_rng(0).normal(size=(200, 1))
+    bare = StoredModel("sklearn", LogisticRegression().fit(X, X[:, 0] > 0), {"name": "x", "feature_names": ["z"]})
+    sha = sha256(codec("model").encode(bare))
+    dataset = PartitionedArtifactDataset(path=str(tmp_path / "models"), format="model", append=True)
+    dataset.save({sha: bare})
+    map_ = production(params, spec, rule, pair, begin)
+    moment, _, _ = entering(stored(tmp_path, bars), map_, no_models(tmp_path / "none"), begin)
+    map_["pairs"][0]["model"] = {"id": sha, "sha256": sha}
+    map_["id"] = production_id(map_)
+    signals, _ = infer_signals(stored(tmp_path, bars), at(moment), map_, dataset.load(), None)
+    ((signal,),) = signals.values()
+    assert signal["action"] == "flat"
+    assert "can't be used: holds no whole model" in signal["reason"]
 
 
 def test_signals_do_not_change_when_the_future_is_removed(
@@ -303,9 +391,14 @@ def test_a_pair_without_bars_ages_towards_its_time_stop(
 def with_model(map_: dict[str, Any], folder: Path, names: tuple[str, ...], spec: str) -> tuple[dict[str, Any], Any]:
     """The map with a model for its pair that gives some probability for any finite features."""
     X = np.random.default_rng(0).normal(size=(60, len(names)))
-    estimator = LogisticRegression().fit(X, X[:, 0] > 0)
+    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, X[:, 0] > 0)
+    n = len(names)
+    everywhere = Novelty(np.zeros(n), np.ones(n), np.eye(n), limit=1e9, blocks_entry=False)
+    trained = TrainedModel(
+        FittedModel("logistic_regression", "sklearn", estimator, names), Calibration(), None, everywhere
+    )
     meta = {"name": "logistic_regression", "feature_names": list(names), "feature_spec": spec, "market_symbols": []}
-    stored_model = StoredModel("sklearn", estimator, meta)
+    stored_model = StoredModel("sklearn", estimator, meta | trained.document())
     sha = sha256(codec("model").encode(stored_model))
     dataset = PartitionedArtifactDataset(path=str(folder / "models"), format="model", append=True)
     dataset.save({sha: stored_model})
@@ -398,7 +491,7 @@ def test_the_markets_volatility_is_live_what_it_is_in_research_or_nothing_is_ent
         late = hourly(tmp_path / f"late_{minutes}", bars, moment - HOUR, moment - HOUR)
         store = stored(tmp_path / f"bars_{minutes}", bars, moment)
         ((line,),) = infer_signals(store, clock, map_, models, None, known)[0].values()
-        assert line["probability"] == research.loc[moment - STEP]
+        assert line["probability"] == research["probability"].loc[moment - STEP]
         ((line,),) = infer_signals(store, clock, map_, models, None, late)[0].values()
         assert line["probability"] is None
         assert line["reason"] == "a feature is not known"

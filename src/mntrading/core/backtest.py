@@ -14,13 +14,13 @@ import pandas as pd
 
 from mntrading.core import metrics
 from mntrading.core.compiled import compiled
-from mntrading.core.strategy import REASONS, asks_model, decide, max_holding_bars
-from mntrading.core.types import FloatArray, IntArray
+from mntrading.core.strategy import REASONS, asks_model, decide, entry_threshold, max_holding_bars
+from mntrading.core.types import BoolArray, FloatArray, IntArray
 from mntrading.params import BacktestParams
 
 TRADE_COLUMNS = (
     "entry_decision", "entry_fill", "exit_decision", "exit_fill", "side", "entry_z", "exit_z", "probability",
-    "hedge_ratio", "units_a", "units_b", "entry_price_a", "entry_price_b", "exit_price_a", "exit_price_b",
+    "threshold", "hedge_ratio", "units_a", "units_b", "entry_price_a", "entry_price_b", "exit_price_a", "exit_price_b",
     "gross_pnl", "costs", "net_pnl", "bars_held", "reason", "across_gap",
 )  # fmt: skip
 
@@ -53,7 +53,7 @@ class PairResult:
 @compiled
 def _simulate(
     fill_a: FloatArray, fill_b: FloatArray, close_a: FloatArray, close_b: FloatArray,
-    z: FloatArray, hedge: FloatArray, probability: FloatArray, needs_probability: bool,
+    z: FloatArray, hedge: FloatArray, probability: FloatArray, barred: BoolArray, needs_probability: bool,
     entry_z: float, exit_z: float, stop_z: float, threshold: float, min_hedge: float, max_hedge: float,
     max_holding: int, cooldown_bars: int, fee_rate: float, slippage_rate: float, borrow_rate: float,
 ) -> tuple[FloatArray, FloatArray, IntArray]:  # fmt: skip
@@ -142,7 +142,7 @@ def _simulate(
             closing = t >= n - 2
             priced = not (np.isnan(close_a[t]) or np.isnan(close_b[t]))
             side, held, cooldown, action, reason = decide(
-                side, held, cooldown, z[t], hedge[t], probability[t], needs_probability, priced, closing,
+                side, held, cooldown, z[t], hedge[t], probability[t], needs_probability, barred[t], priced, closing,
                 entry_z, exit_z, stop_z, threshold, min_hedge, max_hedge, max_holding, cooldown_bars,
             )  # fmt: skip
             if action == 1:
@@ -171,6 +171,8 @@ def run_pair(
     params: BacktestParams,
     probability: pd.Series | None = None,
     *,
+    threshold: float | None = None,
+    barred: pd.Series | None = None,
     half_life_bars: float | None = None,
 ) -> PairResult:
     """Trade one pair over the rows of ``features``; flat before the first and after the last.
@@ -191,6 +193,10 @@ def run_pair(
     probability
         Model's probability by bar open, for entries. Where it is None there is no entry by ``signals_from: model``, and
         by ``auto`` the rule on z decides alone.
+    threshold
+        Probability the model itself asks for; None for the strategy's.
+    barred
+        Rows by bar open, or None for none, that allow no entry because the model never saw their like.
     half_life_bars
         For the time stop; None for none.
 
@@ -205,12 +211,16 @@ def run_pair(
     chance = (
         np.full(len(index), np.nan) if probability is None else probability.reindex(index).to_numpy(dtype=np.float64)
     )
+    novel = np.zeros(len(index), dtype=bool)
+    if barred is not None:
+        novel[:] = barred.reindex(index, fill_value=False).to_numpy(dtype=bool)
+    needed = entry_threshold(strategy, threshold)
     bars_per_day = pd.Timedelta(1, unit="D") / _step(index)
     book, value, where = _simulate(
         legs[0][0], legs[1][0], legs[0][1], legs[1][1],
         features["z"].to_numpy(dtype=np.float64), features["hedge_ratio"].to_numpy(dtype=np.float64),
-        chance, needs_probability,
-        strategy.entry_z, strategy.exit_z, strategy.stop_z, strategy.probability_threshold,
+        chance, novel, needs_probability,
+        strategy.entry_z, strategy.exit_z, strategy.stop_z, needed,
         strategy.min_hedge_ratio, strategy.max_hedge_ratio,
         max_holding_bars(strategy, half_life_bars), strategy.cooldown_bars,
         params.costs.fee_rate, params.costs.slippage_bps * 1e-4,
@@ -219,7 +229,7 @@ def run_pair(
     equity = pd.Series(book[:, 0], index=index, name="equity")
     positions = pd.DataFrame(book[:, [4, 2, 3, 1]], index=index, columns=["side", "units_a", "units_b", "cash"])
     costs = pd.DataFrame(book[:, 5:], index=index, columns=["fees", "slippage", "borrow", "turnover"])
-    trades = _trades(value, where, index)
+    trades = _trades(value, where, index, needed if needs_probability else np.nan)
     return PairResult(equity, positions, trades, costs, summarise(equity, trades, costs, positions))
 
 
@@ -236,12 +246,12 @@ def _leg(bars: pd.DataFrame, index: pd.Index, fill_at: str) -> tuple[FloatArray,
     return aligned[fill_at].to_numpy(dtype=np.float64), aligned["close"].to_numpy(dtype=np.float64)
 
 
-def _trades(value: FloatArray, where: IntArray, index: pd.Index) -> pd.DataFrame:
+def _trades(value: FloatArray, where: IntArray, index: pd.Index, threshold: float) -> pd.DataFrame:
     columns = {
         "entry_decision": index[where[:, 0]], "entry_fill": index[where[:, 1]],
         "exit_decision": index[where[:, 2]], "exit_fill": index[where[:, 3]],
         "side": where[:, 4], "entry_z": value[:, 8], "exit_z": value[:, 10], "probability": value[:, 9],
-        "hedge_ratio": value[:, 11],
+        "threshold": np.full(len(value), threshold), "hedge_ratio": value[:, 11],
         "units_a": value[:, 2], "units_b": value[:, 3],
         "entry_price_a": value[:, 4], "entry_price_b": value[:, 5],
         "exit_price_a": value[:, 6], "exit_price_b": value[:, 7],

@@ -28,6 +28,7 @@ REASONS: Final = (
     "no entry: entries are not allowed now",
     "no entry: hedge ratio outside its band",
     "no entry: z beyond the stop level",
+    "no entry: unlike the training window",
 )
 """Texts of the reason codes that ``decide`` returns."""
 
@@ -63,6 +64,7 @@ def decide(
     hedge_ratio: float,
     probability: float,
     needs_probability: bool,
+    barred: bool,
     entries_allowed: bool,
     closing: bool,
     entry_z: float,
@@ -114,6 +116,8 @@ def decide(
         return 0, 0, 0, 0, 12
     if hedge_ratio < min_hedge_ratio or hedge_ratio > max_hedge_ratio:
         return 0, 0, 0, 0, 11
+    if needs_probability and barred:
+        return 0, 0, 0, 0, 13
     if needs_probability and not probability >= probability_threshold:
         return 0, 0, 0, 0, 8
     return (-1 if z > 0 else 1), 0, 0, 1, 1
@@ -131,14 +135,28 @@ def asks_model(params: StrategyParams, has_model: bool) -> bool:
     return params.signals_from == "model" or (params.signals_from == "auto" and has_model)
 
 
-def confidence(params: StrategyParams, *, z: float, probability: float | None) -> float:
+def entry_threshold(params: StrategyParams, own: float | None) -> float:
+    """Probability an entry needs: the model's own threshold where it has one, else the fixed one.
+
+    Backtest and live inference both ask here, so a model is held to the same number in both.
+    """
+    return params.probability_threshold if own is None or np.isnan(own) else float(own)
+
+
+def confidence(params: StrategyParams, *, z: float, probability: float | None, threshold: float | None = None) -> float:
     """Rank of an entry, 0 to 1: the probability, or for an entry on z alone its place between 0 and the threshold.
 
-    An entry that a model has confirmed always outranks one that none was asked about.
+    An entry that a model has confirmed always outranks one that none was asked about: a probability that was held to a
+    threshold of the model's own is stretched so that the two thresholds meet.
     """
-    if probability is not None and np.isfinite(probability):
+    fixed, needed = params.probability_threshold, entry_threshold(params, threshold)
+    if probability is None or not np.isfinite(probability):
+        return fixed * min(abs(z) / params.stop_z, 1.0) if np.isfinite(z) else 0.0
+    if needed == fixed:
         return float(probability)
-    return params.probability_threshold * min(abs(z) / params.stop_z, 1.0) if np.isfinite(z) else 0.0
+    if probability < needed:
+        return float(fixed * probability / needed)
+    return float(fixed + (1 - fixed) * (probability - needed) / (1 - needed)) if needed < 1 else 1.0
 
 
 def step(
@@ -150,17 +168,20 @@ def step(
     probability: float | None,
     half_life_bars: float | None,
     needs_probability: bool,
+    threshold: float | None = None,
+    barred: bool = False,
     entries_allowed: bool = True,
     closing: bool = False,
 ) -> tuple[StrategyState, int, str]:
     """``decide`` for one live bar: state → (state, action, reason in words).
 
-    A probability that is None or NaN allows no entry where the model is asked for; exits never need one.
+    A probability that is None or NaN allows no entry where the model is asked for, nor does one below ``threshold``
+    (None for the fixed one), nor a row that is barred as unlike the training window; exits never need a model.
     """
     side, held, cooldown, action, reason = decide(
         state.side, state.bars_held, state.cooldown, z, hedge_ratio,
-        np.nan if probability is None else probability, needs_probability, entries_allowed, closing,
-        params.entry_z, params.exit_z, params.stop_z, params.probability_threshold,
+        np.nan if probability is None else probability, needs_probability, barred, entries_allowed, closing,
+        params.entry_z, params.exit_z, params.stop_z, entry_threshold(params, threshold),
         params.min_hedge_ratio, params.max_hedge_ratio,
         max_holding_bars(params, half_life_bars), params.cooldown_bars,
     )  # fmt: skip

@@ -254,6 +254,10 @@ class Partitions(Mapping[str, Any]):
             return False
         return True
 
+    def stored(self, id_: str) -> bytes:
+        """A partition's bytes as they are stored, checked against the manifest."""
+        return self._folder.read(id_, self._entry(id_))
+
     def __getitem__(self, id_: str) -> Any:
         data = self._folder.read(id_, self._entry(id_))
         with reporting(self._folder.shown(self._folder.file(id_)), fix=self._folder.repair):

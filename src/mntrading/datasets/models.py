@@ -1,15 +1,17 @@
 """Fitted models as bytes: no pickle on the way in, the same bytes for the same model on the way out.
 
-A stored model is an uncompressed zip with fixed times that holds ``meta.json`` and either ``model.txt``
-(LightGBM's own text) or ``model.skops`` (skops, which restores known types only).
+A stored model is an uncompressed zip with fixed times that holds ``meta.json`` and one of ``model.txt``
+(LightGBM's own text), ``model.ubj`` (XGBoost's universal binary JSON), ``model.cbm`` (CatBoost's binary form) or
+``model.skops`` (skops, which restores known types only).
 """
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
@@ -18,14 +20,19 @@ import numpy as np
 from mntrading.core.errors import ArtifactError
 from mntrading.datasets.storage import canonical_json, compact_json, sha256
 
-Kind = Literal["lightgbm", "sklearn"]
+Kind = Literal["lightgbm", "sklearn", "xgboost", "catboost"]
 
 # Types skops does not trust by itself and our models are made of. A tree's state is arrays and numbers.
 TRUSTED_TYPES: Final = ("sklearn.tree._tree.Tree",)
 
 _FORMAT: Final = 1
 _META: Final = "meta.json"
-_PAYLOADS: Final[Mapping[str, str]] = {"lightgbm": "model.txt", "sklearn": "model.skops"}
+_PAYLOADS: Final[Mapping[str, str]] = {
+    "lightgbm": "model.txt",
+    "sklearn": "model.skops",
+    "xgboost": "model.ubj",
+    "catboost": "model.cbm",
+}
 _SKOPS_SCHEMA: Final = "schema.json"
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say
 
@@ -37,7 +44,8 @@ class StoredModel:
     Parameters
     ----------
     kind
-        ``"lightgbm"`` for a ``lightgbm.Booster``, ``"sklearn"`` for a fitted scikit-learn estimator.
+        ``"lightgbm"`` for a ``lightgbm.Booster``, ``"xgboost"`` for an ``xgboost.Booster``, ``"catboost"`` for a
+        ``catboost.CatBoost``, ``"sklearn"`` for a fitted scikit-learn estimator.
     estimator
         The fitted model.
     meta
@@ -62,7 +70,7 @@ def encode_model(model: StoredModel) -> bytes:
         raise ArtifactError(f"a {type(model).__name__} can't be stored, expected a StoredModel")
     if model.kind not in _PAYLOADS:
         raise ArtifactError(f"model kind {model.kind!r} is unknown, expected one of {list(_PAYLOADS)}")
-    payload = _lightgbm_text(model.estimator) if model.kind == "lightgbm" else _skops(model.estimator)
+    payload = _WRITERS[model.kind](model.estimator)
     head = {"format": _FORMAT, "kind": model.kind, "sha256": sha256(payload), "meta": model.meta}
     return _zip({_META: canonical_json(head), _PAYLOADS[model.kind]: payload})
 
@@ -75,6 +83,24 @@ def decode_model(data: bytes) -> StoredModel:
     ArtifactError
         The bytes are cut, altered, no stored model, or hold types that are not trusted.
     """
+    kind, payload, meta = _opened(data)
+    return StoredModel(kind=kind, estimator=_READERS[kind](payload), meta=meta)
+
+
+def model_meta(data: bytes) -> tuple[Kind, dict[str, Any]]:
+    """Kind and ``meta`` of a stored model without its estimator.
+
+    Raises
+    ------
+    ArtifactError
+        The bytes are cut, altered or no stored model.
+    """
+    kind, _, meta = _opened(data)
+    return kind, meta
+
+
+def _opened(data: bytes) -> tuple[Kind, bytes, dict[str, Any]]:
+    """Kind, estimator's bytes and ``meta``, checked against the head."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
@@ -92,9 +118,7 @@ def decode_model(data: bytes) -> StoredModel:
         OSError,
     ) as error:
         raise ArtifactError(f"is not a stored model, or was cut or altered: {error}") from error
-    payload = files[_PAYLOADS[kind]]
-    estimator = _booster(payload) if kind == "lightgbm" else _from_skops(payload)
-    return StoredModel(kind=kind, estimator=estimator, meta=head["meta"])
+    return kind, files[_PAYLOADS[kind]], head["meta"]
 
 
 def _lightgbm_text(estimator: Any) -> bytes:
@@ -112,6 +136,58 @@ def _booster(payload: bytes) -> Any:
         return lgb.Booster(model_str=payload.decode())
     except (lgb.basic.LightGBMError, ValueError) as error:
         raise ArtifactError(f"holds a LightGBM model that can't be read: {error}") from error
+
+
+def _xgboost_bytes(estimator: Any) -> bytes:
+    xgboost = _optional("xgboost")
+    if not isinstance(estimator, xgboost.Booster):
+        raise ArtifactError(f"a {type(estimator).__name__} is no xgboost.Booster")
+    return bytes(estimator.save_raw("ubj"))
+
+
+def _from_xgboost(payload: bytes) -> Any:
+    xgboost = _optional("xgboost")
+    if not payload.startswith(b"{"):  # on nothing at all XGBoost aborts the process
+        raise ArtifactError("holds an XGBoost model that can't be read: it is no universal binary JSON")
+    booster = xgboost.Booster({"nthread": 1})
+    try:
+        booster.load_model(bytearray(payload))
+    except (xgboost.core.XGBoostError, ValueError) as error:
+        raise ArtifactError(f"holds an XGBoost model that can't be read: {error}") from error
+    return booster
+
+
+def _catboost_bytes(estimator: Any) -> bytes:
+    catboost = _optional("catboost")
+    if not isinstance(estimator, catboost.CatBoost):
+        raise ArtifactError(f"a {type(estimator).__name__} is no catboost.CatBoost")
+    copied = catboost.CatBoost().load_model(blob=estimator._serialize_model())
+    # what CatBoost notes about the fit itself: when it was, and how it was called
+    notes = copied.get_metadata()
+    for name in list(notes.keys()):
+        del notes[name]
+    return cast(bytes, copied._serialize_model())
+
+
+def _from_catboost(payload: bytes) -> Any:
+    catboost = _optional("catboost")
+    # CatBoost follows the length that stands in the head, wherever that leads
+    if payload[:4] != b"CBM1" or int.from_bytes(payload[4:8], "little") > len(payload) - 8:
+        raise ArtifactError("holds a CatBoost model that can't be read: its head does not fit its length")
+    try:
+        return catboost.CatBoost().load_model(blob=payload)
+    except (catboost.CatBoostError, ValueError) as error:
+        raise ArtifactError(f"holds a CatBoost model that can't be read: {error}") from error
+
+
+def _optional(name: str) -> Any:
+    """A package that is installed by an extra only."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ArtifactError(
+            f"is a model of {name}, which is not installed", fix=f"pip install 'mntrading[{name}]'"
+        ) from error
 
 
 def _skops(estimator: Any) -> bytes:
@@ -138,6 +214,20 @@ def _from_skops(payload: bytes) -> Any:
     except Exception as error:
         # the file decides what skops does, so the class of its failure says nothing
         raise ArtifactError(f"holds a scikit-learn model that can't be read: {error}") from error
+
+
+_WRITERS: Final[Mapping[str, Callable[[Any], bytes]]] = {
+    "lightgbm": _lightgbm_text,
+    "sklearn": _skops,
+    "xgboost": _xgboost_bytes,
+    "catboost": _catboost_bytes,
+}
+_READERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
+    "lightgbm": _booster,
+    "sklearn": _from_skops,
+    "xgboost": _from_xgboost,
+    "catboost": _from_catboost,
+}
 
 
 def _canonical_skops(dumped: bytes) -> bytes:

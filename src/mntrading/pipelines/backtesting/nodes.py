@@ -56,9 +56,10 @@ def backtest_pairs(
                 continue
             # every bar of the window: a leg delisted in it ends in missing bars, which nobody knew before
             window = frame.reindex(entry.fold.trading_grid(step))
-            chance = given.loc[given["fold"] == entry.fold.name, "probability"]
+            told = given.loc[given["fold"] == entry.fold.name]
             results[entry.fold.name] = run_pair(
-                bars_a, bars_b, window, backtest, None if chance.empty else chance,
+                bars_a, bars_b, window, backtest, None if told.empty else told["probability"],
+                threshold=None if told.empty else float(told["threshold"].iloc[0]), barred=told["barred"],
                 half_life_bars=on_roster.half_life_hours / (step / pd.Timedelta(1, unit="h")),
             )  # fmt: skip
         return pair_id, results
@@ -212,7 +213,7 @@ def _signals(
         for pair in pairs:
             table = trades[pair.id]
             for row in table.loc[table["fold"] == fold].to_dict("records"):
-                rank = confidence(rule, z=row["entry_z"], probability=row["probability"])
+                rank = confidence(rule, z=row["entry_z"], probability=row["probability"], threshold=row["threshold"])
                 enter = portfolio.Signal(pair, "enter", row["side"], row["hedge_ratio"], rank, "entry")
                 leave = portfolio.Signal(pair, "exit", 0, row["hedge_ratio"], rank, row["reason"])
                 out.setdefault(int(index.searchsorted(row["entry_fill"])) - 1, []).append(enter)

@@ -231,31 +231,34 @@ def _infer_pair(
     legs = [_recent(ohlcv_5m, entry[leg], first_needed, newest_open) for leg in ("dependent", "independent")]
     frame = build_features(legs[0], legs[1], spec, market=market)
     staleness = int((newest_open - frame.index[-1]) / step) if len(frame) else None
-    chance, doubts = _probability(entry, frame, production_models, spec_hash(spec))
+    told, doubts = _told(entry, frame, production_models, spec_hash(spec))
     if entry["model"] is None and production_map["feature_spec"] != spec_hash(spec):
         doubts.append("features are not those the pair was promoted with")
-    if staleness == 0 and chance is not None and pd.isna(chance.iloc[-1]):
+    if staleness == 0 and told is not None and pd.isna(told["probability"].iloc[-1]):
         doubts.append("a feature is not known")
     doubts += _doubts(production_map, staleness, bar_close)
     # time goes on where bars are missing: a held pair ages, and its time stop comes
     begin = newest_open if last_open is None else last_open + step
     todo = pd.date_range(begin, newest_open, freq=step, unit="ms")
     frame = frame.reindex(todo)
+    if told is not None:
+        told = told.reindex(todo)
     state = strategy.StrategyState(**before["strategy"]) if before else strategy.StrategyState()
     action, reason = strategy.HOLD, ""
     for moment, spread, z, hedge_ratio in zip(todo, frame["spread"], frame["z"], frame["hedge_ratio"], strict=True):
         if state.side and not state.bars_held and pd.isna(spread):
             # the bar to fill the entry on is missing: the entry is off, as in research
             state = strategy.StrategyState()
+        known = _asked(told, moment)
         state, action, reason = strategy.step(
             state, rule, z=float(z), hedge_ratio=float(hedge_ratio),
-            probability=None if chance is None else float(chance.get(moment, float("nan"))),
+            probability=known["probability"], threshold=known["threshold"], barred=known["barred"],
             half_life_bars=entry["half_life_hours"] / (step / pd.Timedelta(1, unit="h")),
             needs_probability=strategy.asks_model(rule, entry["model"] is not None),
             entries_allowed=moment == newest_open and not doubts,
         )  # fmt: skip
     last = frame.iloc[-1] if len(frame) else pd.Series(float("nan"), index=frame.columns)
-    probability = None if chance is None else number(float(chance.get(newest_open, float("nan"))))
+    newest = _asked(told, newest_open)
     held = "hold" if state.side else "flat"
     signal = _line(
         entry, production_map, bar_close, action=_ACTIONS.get(action, held), side=state.side,
@@ -263,8 +266,12 @@ def _infer_pair(
         known={
             **{name: number(float(last[name])) for name in ("z", "hedge_ratio", "spread_std")},
             "half_life_hours": entry["half_life_hours"],
-            "probability": probability,
-            "confidence": strategy.confidence(rule, z=float(last["z"]), probability=probability),
+            "probability": None if told is None else number(newest["probability"]),
+            "threshold": None if told is None else strategy.entry_threshold(rule, newest["threshold"]),
+            "novelty": None if told is None else number(newest["novelty"]),
+            "confidence": strategy.confidence(
+                rule, z=float(last["z"]), probability=newest["probability"], threshold=newest["threshold"]
+            ),
             "staleness_bars": staleness,
             "model_sha256": entry["model"]["sha256"] if entry["model"] else None,
         },
@@ -315,10 +322,10 @@ def _doubts(production_map: Mapping[str, Any], staleness: int | None, bar_close:
     return out
 
 
-def _probability(
+def _told(
     entry: Mapping[str, Any], frame: pd.DataFrame, production_models: Partitions, spec: str
-) -> tuple[pd.Series | None, list[str]]:
-    """The promoted model's probability by row, and why it can't be had. Exits go on without it."""
+) -> tuple[pd.DataFrame | None, list[str]]:
+    """What the promoted model says of each row, and why it can't be had. Exits go on without it."""
     model = entry["model"]
     if model is None:
         return None, []
@@ -336,8 +343,19 @@ def _probability(
     return training.predict(promoted, frame), []
 
 
+def _asked(told: pd.DataFrame | None, moment: pd.Timestamp) -> dict[str, Any]:
+    """What the decision step is told by the model about one bar."""
+    if told is None:
+        return {"probability": None, "threshold": None, "novelty": None, "barred": False}
+    line = told.loc[[moment]].to_dict("records")[0]
+    known = {name: float(line[name]) for name in ("probability", "threshold", "novelty")}
+    # where the bar is missing nothing is known, and the decision step asks for z first
+    return {**known, "barred": line["barred"] is True}
+
+
 _MEASURED = (
-    "z", "hedge_ratio", "spread_std", "half_life_hours", "probability", "confidence", "staleness_bars", "model_sha256",
+    "z", "hedge_ratio", "spread_std", "half_life_hours", "probability", "threshold", "novelty", "confidence",
+    "staleness_bars", "model_sha256",
 )  # fmt: skip
 
 

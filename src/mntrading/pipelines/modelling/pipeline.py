@@ -30,7 +30,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 score_models,
-                inputs=["predictions", "pair_datasets", "pair_models", "roster"],
+                inputs=["predictions", "pair_datasets", "pair_models", "roster", "params:modelling"],
                 outputs="model_scores",
                 name="score_models",
             ),

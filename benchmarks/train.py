@@ -1,0 +1,273 @@
+"""What training costs beside its peers, whether it gives what they give, and that it finds nothing in nothing.
+
+    make bench-train
+    python benchmarks/train.py --rows 1000000
+
+Three parts:
+
+* ``peers``: one fit on the same rows by the library's own way and by ours: LightGBM and scikit-learn. The boosters have
+  to agree to the last digit, logistic regression to the peer's tolerance, the forest to rank as well.
+* ``parts``: what surrounds a fit: weights of overlapping labels against plain Python, distances to the training
+  window against NumPy and against the nearest training row.
+* ``null``: pairs of independent random walks through the project's own features, labels and training. With each pair's
+  labels turned round in time there is nothing to learn, and the mean out-of-sample ROC-AUC has to be one half. With
+  labels as they are there is: a spread whose mean is fitted on the past comes back to it even between two random
+  walks, and that is shown without a bound.
+
+The last line has the figures; the exit code is 1 when a result is not that of its peer, never because of a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pandas as pd
+import yaml
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from mntrading.core import estimators, training
+from mntrading.core.features import build_features, feature_names
+from mntrading.core.labels import label
+from mntrading.core.novelty import fit_novelty
+from mntrading.core.uniqueness import average_uniqueness
+from mntrading.params import FeatureEngineeringParams, ModellingParams
+
+CONF = Path(__file__).parents[1] / "conf/base"
+N_FEATURES = 30
+STEP = pd.Timedelta(5, unit="min")
+
+
+def say(text: str) -> None:
+    """Write a line."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def block(name: str) -> dict[str, Any]:
+    """A top-level block of the project's own parameters."""
+    content: dict[str, Any] = yaml.safe_load((CONF / f"parameters_{name}.yml").read_text())
+    return content[name]
+
+
+def timed(work: Callable[[], Any], repeats: int) -> tuple[float, Any]:
+    """Median seconds of processor time, and the last result."""
+    seconds, result = [], None
+    for _ in range(repeats):
+        began = time.process_time()
+        result = work()
+        seconds.append(time.process_time() - began)
+    return statistics.median(seconds), result
+
+
+def rows(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features that move slowly, as those of neighbouring bars do, and labels that depend on a few of them."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, N_FEATURES))
+    for k in range(N_FEATURES // 2):
+        X[:, k] = pd.Series(X[:, k]).ewm(span=50).mean().to_numpy() * 5
+    chance = 1 / (1 + np.exp(-(0.6 * X[:, 0] - 0.4 * X[:, 20] + 0.3 * X[:, 1] * X[:, 21])))
+    return X, (rng.random(n) < chance).astype(np.int64)
+
+
+def peers(n: int, repeats: int, broken: list[str]) -> dict[str, float]:
+    """Seconds of the peer over ours, by model."""
+    params = ModellingParams.model_validate(block("modelling"))
+    hyper = params.estimators
+    (X, y), (X_new, y_new) = rows(n), rows(n // 4, seed=1)
+    names = tuple(f"f{k}" for k in range(N_FEATURES))
+    chosen = hyper.lightgbm
+    leaf = min(chosen.max_leaf_rows, max(chosen.min_leaf_rows, int(n * chosen.min_leaf_share)))
+
+    def their_booster() -> Any:
+        return lightgbm.LGBMClassifier(
+            n_estimators=chosen.rounds, learning_rate=chosen.learning_rate, num_leaves=chosen.num_leaves,
+            min_child_samples=leaf, colsample_bytree=chosen.feature_fraction, subsample=chosen.bagging_fraction,
+            subsample_freq=1, reg_lambda=chosen.lambda_l2, deterministic=True, force_row_wise=True, n_jobs=1,
+            random_state=params.seed, verbosity=-1,
+        ).fit(X, y)  # fmt: skip
+
+    def their_logistic() -> Any:
+        # to a tolerance at which its coefficients are right to some six digits
+        model = LogisticRegression(C=hyper.logistic_regression.C, tol=1e-6, max_iter=2000)
+        return make_pipeline(StandardScaler(), model).fit(X, y)
+
+    def their_forest() -> Any:
+        return RandomForestClassifier(hyper.random_forest.n_estimators, random_state=params.seed, n_jobs=1).fit(X, y)
+
+    theirs = {"lightgbm": their_booster, "logistic_regression": their_logistic, "random_forest": their_forest}
+    ratios = {}
+    for name, peer in theirs.items():
+        once = 1 if name == "random_forest" else repeats  # a forest of whole trees takes minutes
+        theirs_took, fitted = timed(peer, once)
+        ours_took, mine = timed(
+            lambda name=name: estimators.fit(name, X, y, feature_names=names, seed=params.seed, params=hyper), once
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # LightGBM's wrapper misses the names it made up itself
+            told, ours = fitted.predict_proba(X_new)[:, 1], mine.predict(X_new)
+        apart = float(np.abs(told - ours).max())
+        areas = roc_auc_score(y_new, told), roc_auc_score(y_new, ours)
+        ratios[name] = theirs_took / ours_took
+        say(
+            f"  {name:20s} peer {theirs_took:7.2f} s, ours {ours_took:6.2f} s: {ratios[name]:5.1f} x; "
+            f"AUC {areas[0]:.4f} and {areas[1]:.4f}, probabilities at most {apart:.1e} apart"
+        )
+        allowed = {"lightgbm": 0.0, "logistic_regression": 1e-4}.get(name)
+        if allowed is not None and apart > allowed:
+            broken.append(f"{name} is {apart:.1e} from its peer")
+        if areas[1] < areas[0] - 0.005:
+            broken.append(f"{name} ranks worse than its peer")
+    return ratios
+
+
+def parts(n: int, repeats: int, broken: list[str]) -> dict[str, float]:
+    """Seconds of the peer over ours, by part."""
+    rng = np.random.default_rng(3)
+    first = np.sort(rng.choice(4 * n, n, replace=False))
+    last = first + 144
+    some = slice(0, 2000)
+
+    def plainly() -> list[float]:
+        covering = np.zeros(int(last[some].max()) + 1)
+        for a, b in zip(first[some], last[some], strict=True):
+            covering[a : b + 1] += 1
+        return [float((1 / covering[a : b + 1]).mean()) for a, b in zip(first[some], last[some], strict=True)]
+
+    average_uniqueness(first[some], last[some])
+    theirs_took, expected = timed(plainly, repeats)
+    ours_took, told = timed(lambda: average_uniqueness(first, last), repeats)
+    apart = float(np.abs(average_uniqueness(first[some], last[some]) - expected).max())
+    ratios = {"uniqueness": theirs_took / 2000 * n / ours_took}
+    say(
+        f"  weights of {n:,} labels: {ours_took:.3f} s, {ratios['uniqueness']:.0f} x a loop over labels; "
+        f"at most {apart:.0e} apart, worth {told.sum():,.0f} independent ones"
+    )
+    if apart > 1e-12:
+        broken.append(f"uniqueness is {apart:.0e} from its twin")
+    X, _ = rows(n)
+    new = rows(max(n // 10, 1000), seed=4)[0]
+    gate = fit_novelty(X, n_independent=n / 50)
+    ours_took, told = timed(lambda: gate.distance(new), repeats)
+    centred = (new - gate.mean) / gate.scale
+    apart = float(np.abs(told - np.sqrt(((centred @ gate.whitener.T) ** 2).mean(axis=1))).max())
+    sample = min(len(new), 200)
+    index = NearestNeighbors(n_neighbors=1, algorithm="kd_tree").fit((X - gate.mean) / gate.scale)
+    theirs_took, _ = timed(lambda: index.kneighbors(centred[:sample]), 1)
+    ratios["novelty"] = theirs_took / sample * len(new) / ours_took
+    say(
+        f"  distance of a row to the training window: {ours_took / len(new) * 1e6:.2f} µs, "
+        f"{ratios['novelty']:,.0f} x the nearest of its rows; at most {apart:.0e} from NumPy"
+    )
+    if apart > 1e-9:
+        broken.append(f"novelty is {apart:.0e} from its twin")
+    return ratios
+
+
+def walk(symbol: str, n: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Bars of a random walk."""
+    close = np.exp(3 + np.cumsum(0.002 * rng.normal(size=n)))
+    index = pd.date_range("2025-01-01", periods=n, freq=STEP, tz="UTC", unit="ms")
+    columns = {"timestamp": index, "symbol": symbol, "open": close, "high": close, "low": close, "close": close}
+    return pd.DataFrame({**columns, "volume": rng.lognormal(5, 1, n)})
+
+
+def null(seeds: int, broken: list[str]) -> dict[str, float]:
+    """Mean out-of-sample ROC-AUC of independent walks, with labels turned round in time and as they are."""
+    engineering = block("feature_engineering")
+    small = {"beta_window": 1000, "z_window": 300, "volatility_window": 144, "lag_features": 2}
+    engineering["features"] |= {name: value for name, value in small.items() if name in engineering["features"]}
+    engineering["labels"] |= {"horizon": 72}
+    spec = FeatureEngineeringParams.model_validate(engineering)
+    recipe = block("modelling") | {"models": ["logistic_regression"], "gap": 72, "n_splits": 2, "min_events": 300}
+    params = ModellingParams.model_validate(recipe)
+    names = feature_names(spec.features)
+    hyper, found, lifts = params.estimators, {"turned": [], "as they are": []}, []
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        data = {}
+        for pair in range(4):
+            legs = [walk(f"{leg}{pair}", 16_000, rng) for leg in "AB"]
+            features = build_features(legs[0], legs[1], spec.features)
+            labelled = label(features, legs[0], legs[1], spec.labels)
+            data[f"A{pair}__B{pair}"] = features.loc[labelled.index, list(names)].join(labelled).dropna(subset=names)
+        cut = pd.Timestamp("2025-01-01", tz="UTC") + 11_000 * STEP
+        for kind, sets in (("as they are", data), ("turned", {k: turned(v, rng) for k, v in data.items()})):
+            window = training.formation_rows(sets, next(iter(sets.values())).index[0], cut)
+            after = pd.concat([frame.loc[frame.index >= cut] for frame in sets.values()])
+            model = estimators.fit(
+                "logistic_regression", window[list(names)].to_numpy(), window["label"].to_numpy(dtype=np.int64),
+                feature_names=names, seed=0, params=hyper, weight=training.label_uniqueness(window),
+            )  # fmt: skip
+            y = after["label"].to_numpy(dtype=np.int64)
+            told = training.score("", y, model.predict(after[list(names)].to_numpy()))
+            found[kind].append(told["roc_auc"])
+            if kind == "as they are":
+                lifts.append(told["lift"])
+    mean = {kind: float(np.mean(values)) for kind, values in found.items()}
+    error = float(np.std(found["turned"], ddof=1) / np.sqrt(seeds))
+    say(
+        f"  labels turned round in time: mean AUC {mean['turned']:.4f} ± {error:.4f} over {seeds} seeds\n"
+        f"  labels as they are: mean AUC {mean['as they are']:.4f}, lift {np.mean(lifts):.3f}: windows that "
+        "roll revert even on walks"
+    )
+    if abs(mean["turned"] - 0.5) > 0.01 + 2 * error:
+        broken.append(f"labels without meaning are predicted with an AUC of {mean['turned']:.3f}")
+    return mean
+
+
+def turned(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """The same rows with their labels moved round in time, as a block: what they share with neighbours stays."""
+    by = int(rng.integers(len(frame) // 4, 3 * len(frame) // 4))
+    return frame.assign(label=np.roll(frame["label"].to_numpy(), by))
+
+
+def main() -> int:
+    """Run, print, judge."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000, help="rows of a fit")
+    parser.add_argument("--repeats", type=int, default=3, help="times each is run; the median counts")
+    parser.add_argument("--seeds", type=int, default=60, help="seeds of the null part")
+    given = parser.parse_args()
+    broken: list[str] = []
+    with threadpool_limits(1):
+        small = rows(2000)
+        estimators.fit(
+            "logistic_regression",
+            *small,
+            feature_names=tuple(map(str, range(N_FEATURES))),
+            seed=0,
+            params=ModellingParams.model_validate(block("modelling")).estimators,
+        )  # fmt: skip - compiled before anything is timed
+        say(f"peers, {given.rows:,} rows x {N_FEATURES} features, one thread, processor time")
+        faster = peers(given.rows, given.repeats, broken)
+        say("parts")
+        faster |= parts(given.rows, given.repeats, broken)
+        say("null")
+        area = null(given.seeds, broken)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    figures = ", ".join(f"{name} {ratio:,.1f} x" for name, ratio in faster.items())
+    say(
+        f"\ntrain: {figures}; null AUC {area['turned']:.4f}; peak {peak:.2f} GiB"
+        f"{'; BROKEN: ' + ', '.join(broken) if broken else ''}"
+    )
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

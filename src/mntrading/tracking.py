@@ -1,0 +1,174 @@
+"""Models in MLflow: a run per fold and per model, their figures and files, and the registry's aliases.
+
+A model is logged as the project's own bytes beside an ``MLmodel`` file with its signature: MLflow's flavours would
+pickle what wraps an estimator, and a model here is more than its estimator.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from mntrading.datasets import Partitions
+from mntrading.datasets.models import model_meta
+
+REGISTERED: Final = "mntrading"
+"""Prefix of the registered models' names: one for each group of pairs, ``mntrading-pooled``."""
+CANDIDATE, CHAMPION, PRODUCTION = "candidate", "champion", "production"
+_LIVE: Final = "live"
+_PARENT: Final = "mlflow.parentRunId"
+
+
+def log_models(run_id: str, scores: Mapping[str, Any], pair_models: Partitions) -> None:
+    """Log every fold and every trained group below a run, and register the live fold's models as candidates.
+
+    Parameters
+    ----------
+    run_id
+        The run they belong to.
+    scores
+        The ``model_scores`` artefact.
+    pair_models
+        The models.
+    """
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    experiment = client.get_run(run_id).info.experiment_id
+    folds: dict[str, str] = {}
+    for id_, fit in scores["cross_validated"].items():
+        fold, _, group = id_.partition("/")
+        if fold not in folds:
+            folds[fold] = _run(client, experiment, run_id, fold, _fold_metrics(scores, fold), {})
+        params = {"chosen": str(fit["chosen"]), "reason": fit["reason"], "group": group}
+        params |= {f"n_{name}": str(fit["details"][f"n_{name}"]) for name in ("trials",) if fit["details"]}
+        child = _run(client, experiment, folds[fold], f"{fold}/{group}", _chosen_metrics(fit), params)
+        if id_ in pair_models:
+            _log_figures(client, child, fit["details"])
+            source = _log_model(client, child, id_, pair_models, scores["inputs"])
+            if fold == _LIVE:
+                _register(client, group, source, child, pair_models.digests[id_])
+
+
+def move_alias(alias: str, hashes: Collection[str]) -> dict[str, str]:
+    """Point an alias of the registry at the versions of these models, and take it from every other model.
+
+    Parameters
+    ----------
+    alias
+        ``CHAMPION`` or ``PRODUCTION``.
+    hashes
+        SHA-256 of the stored models that are to have it.
+
+    Returns
+    -------
+    Version by registered model, of those that have it now.
+    """
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    moved = {}
+    for model in client.search_registered_models(f"name LIKE '{REGISTERED}-%'"):
+        versions = client.search_model_versions(f"name = '{model.name}'")
+        hits = [int(version.version) for version in versions if version.tags.get("sha256") in hashes]
+        if hits:
+            moved[model.name] = str(max(hits))
+            client.set_registered_model_alias(model.name, alias, moved[model.name])
+        elif alias in model.aliases:
+            client.delete_registered_model_alias(model.name, alias)
+    return moved
+
+
+def _run(
+    client: Any, experiment: str, parent: str, name: str, metrics: Mapping[str, Any], params: Mapping[str, str]
+) -> str:
+    """A finished run below another one."""
+    from mlflow.entities import Metric, Param
+
+    run = client.create_run(experiment, run_name=name, tags={_PARENT: parent})
+    now = int(time.time() * 1000)
+    known = [Metric(key, float(value), now, 0) for key, value in metrics.items() if value is not None]
+    client.log_batch(run.info.run_id, known, [Param(key, value) for key, value in params.items()])
+    client.set_terminated(run.info.run_id)
+    return str(run.info.run_id)
+
+
+def _fold_metrics(scores: Mapping[str, Any], fold: str) -> dict[str, Any]:
+    return {f"out_of_sample.{name}": value for name, value in scores["out_of_sample"].get(fold, {}).items()}
+
+
+def _chosen_metrics(fit: Mapping[str, Any]) -> dict[str, Any]:
+    """Cross-validated scores of every candidate, and of the chosen model what there is."""
+    out = {
+        f"cross_validated.{row['model']}.{name}": value
+        for row in fit["candidates"]
+        for name, value in row.items()
+        if name != "model"
+    }
+    details = fit["details"]
+    out |= {f"stability.{name}": value for name, value in details.get("stability", {}).items()}
+    out |= {f"threshold.{name}": value for name, value in (details.get("threshold") or {}).items()}
+    return out
+
+
+def _log_figures(client: Any, run_id: str, details: Mapping[str, Any]) -> None:
+    from mntrading.reporting import model_figures
+
+    bins, roc = pd.DataFrame(details["calibration"]["bins"]), details["curves"]["roc"]
+    importance = pd.DataFrame(details["importance"]).astype({"permutation": float, "permutation_std": float})
+    figures = {
+        "calibration": model_figures.calibration_figure({"cross-validated": bins}),
+        "roc": model_figures.roc_figure(
+            {"cross-validated": pd.DataFrame(roc, columns=["false_positive", "true_positive"])}
+        ),
+        "importance": model_figures.importance_figure(importance),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for name, figure in figures.items():
+            figure.write_html(Path(folder) / f"{name}.html", include_plotlyjs="cdn")
+        client.log_artifacts(run_id, folder, "figures")
+
+
+def _log_model(client: Any, run_id: str, id_: str, pair_models: Partitions, inputs: Mapping[str, str]) -> str:
+    """The model's bytes with signature and input example; returns where they are."""
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    data = pair_models.stored(id_)
+    kind, meta = model_meta(data)
+    names = meta["feature_names"]
+    example = pd.DataFrame([meta["novelty"]["mean"]], columns=names)  # the centre of the training rows
+    described = Model(
+        artifact_path="model",
+        run_id=run_id,
+        flavors={"mntrading": {"data": "model.zip", "kind": kind, "sha256": pair_models.digests[id_]}},
+        signature=ModelSignature(
+            inputs=Schema([ColSpec("double", name) for name in names]),
+            outputs=Schema([ColSpec("double", name) for name in ("probability", "novelty")]),
+        ),
+        metadata={"feature_spec": meta["feature_spec"], **{f"inputs.{k}": v for k, v in inputs.items()}},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "model.zip").write_bytes(data)
+        example.to_json(Path(folder) / "input_example.json", orient="split", index=False)
+        described.save(str(Path(folder) / "MLmodel"))
+        client.log_artifacts(run_id, folder, "model")
+    return f"{client.get_run(run_id).info.artifact_uri}/model"
+
+
+def _register(client: Any, group: str, source: str, run_id: str, sha: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    name = f"{REGISTERED}-{group}"
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(name, source, run_id, tags={"sha256": sha})
+    client.set_registered_model_alias(name, CANDIDATE, version.version)
