@@ -15,7 +15,7 @@ from sklearn.model_selection import cross_val_score
 
 from leak_detectors import labels_beside_their_test_rows
 from mntrading.core.errors import ParameterError
-from mntrading.core.splits import CombinatorialPurgedSplit, PurgedTimeSeriesSplit
+from mntrading.core.splits import CombinatorialPurgedSplit, PurgedTimeSeriesSplit, latest_block
 
 BAR = pd.Timedelta(minutes=5)
 
@@ -131,6 +131,14 @@ def test_on_any_events_no_training_label_comes_within_the_gap_of_its_test_block(
         seen += test.tolist()
     assert len(seen) == len(set(seen))
     assert max(seen) == n - 1
+
+
+def test_the_latest_block_is_purged_and_embargoed_from_what_is_before():
+    X = frame(grid(10))
+    before, latest = latest_block(X, 0.3, 1, label_end=X.index + BAR)
+    assert (before.tolist(), latest.tolist()) == ([0, 1, 2, 3, 4], [7, 8, 9])
+    assert [rows.tolist() for rows in latest_block(X.iloc[:1], 0.3, 0)] == [[], []]
+    assert latest_block(X, 0.01, 0)[1].tolist() == [9]
 
 
 # --- combinatorial

@@ -1,7 +1,7 @@
 """Fitted models as bytes: no pickle on the way in, the same bytes for the same model on the way out.
 
 A stored model is an uncompressed zip with fixed times that holds ``meta.json`` and one of ``model.txt``
-(LightGBM's own text), ``model.ubj`` (XGBoost's universal binary JSON), ``model.cbm`` (CatBoost's binary form) or
+(LightGBM's own text), ``model.json`` (XGBoost's JSON), ``model.cbm`` (CatBoost's binary form) or
 ``model.skops`` (skops, which restores known types only).
 """
 
@@ -30,7 +30,7 @@ _META: Final = "meta.json"
 _PAYLOADS: Final[Mapping[str, str]] = {
     "lightgbm": "model.txt",
     "sklearn": "model.skops",
-    "xgboost": "model.ubj",
+    "xgboost": "model.json",
     "catboost": "model.cbm",
 }
 _SKOPS_SCHEMA: Final = "schema.json"
@@ -142,13 +142,16 @@ def _xgboost_bytes(estimator: Any) -> bytes:
     xgboost = _optional("xgboost")
     if not isinstance(estimator, xgboost.Booster):
         raise ArtifactError(f"a {type(estimator).__name__} is no xgboost.Booster")
-    return bytes(estimator.save_raw("ubj"))
+    return bytes(estimator.save_raw("json"))
 
 
 def _from_xgboost(payload: bytes) -> Any:
     xgboost = _optional("xgboost")
-    if not payload.startswith(b"{"):  # on nothing at all XGBoost aborts the process
-        raise ArtifactError("holds an XGBoost model that can't be read: it is no universal binary JSON")
+    try:
+        # XGBoost aborts the process on nothing at all, and its binary form takes any length at its word
+        json.loads(payload)
+    except ValueError as error:
+        raise ArtifactError(f"holds an XGBoost model that can't be read: {error}") from error
     booster = xgboost.Booster({"nthread": 1})
     try:
         booster.load_model(bytearray(payload))
