@@ -81,7 +81,8 @@ def _cluster(address: str, n_workers: int) -> Iterator[_Cluster]:
         raise WorkersError(
             f"Dask is not installed ({error})",
             where="compute.backend",
-            fix=f"uv pip install --constraint requirements-dev.lock --editable '.[dask]'; or without a cluster: {_HERE}",
+            fix="uv pip install --constraint requirements-dev.lock --editable '.[dask]'; "
+            f"or without a cluster: {_HERE}",
         ) from error
     # what tasks share is kept by the scheduler on purpose
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):

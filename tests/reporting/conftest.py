@@ -60,6 +60,12 @@ def screen(fold, pairs=(), *, tested=6, nearest=()):
     }
 
 
+BINS = [
+    {"lower": 0.4, "upper": 0.5, "n_rows": 40.0, "probability": 0.45, "share": 0.4},
+    {"lower": 0.5, "upper": 0.6, "n_rows": 60.0, "probability": 0.55, "share": 0.6},
+]
+
+
 def totals(value, *, fills=8.0, days=8.0):
     return dict.fromkeys(STATISTICS, value) | {
         "n_days": days, "n_fills": fills, "turnover": 2.0, "costs": 0.01, "mean_gross": 0.2,
@@ -118,6 +124,13 @@ def research(params):
         "chosen": "lightgbm",
         "reason": "",
         "candidates": [scored | {"model": "base_rate"}, scored | {"model": "lightgbm"}],
+        "details": {
+            "calibration": {"bins": BINS},
+            "importance": [
+                {"feature": name, "gain": gain, "permutation": gain / 10, "permutation_std": 0.01}
+                for name, gain in (("z", 0.7), ("beta_drift", 0.3))
+            ],
+        },
     }
     return Research(
         as_of=START + 19 * DAY,
@@ -135,10 +148,11 @@ def research(params):
         scores={
             "cross_validated": {
                 "fold_00/pooled": fit,
-                "live/pooled": {"chosen": None, "reason": "too few rows", "candidates": []},
+                "live/pooled": {"chosen": None, "reason": "too few rows", "candidates": [], "details": {}},
             },
             "out_of_sample": {"fold_00": scored, "fold_01": NO_SCORE},
             "total": scored,
+            "details": {"total": {"bins": BINS}},
         },
         registry={"champions": [candidate(GOOD)], "rejected": [candidate(BAD, "Sharpe below 0.5")]},
         run=RUN,
@@ -167,7 +181,12 @@ def nothing(research):
         },
         equity=research.equity.iloc[:0][[]],
         best=None,
-        scores={"cross_validated": {}, "out_of_sample": {"fold_00": NO_SCORE, "fold_01": NO_SCORE}, "total": NO_SCORE},
+        scores={
+            "cross_validated": {},
+            "out_of_sample": {"fold_00": NO_SCORE, "fold_01": NO_SCORE},
+            "total": NO_SCORE,
+            "details": {"total": {"bins": []}},
+        },
         registry={"champions": [], "rejected": []},
     )
 
@@ -181,7 +200,7 @@ def no_window(nothing, research):
         roster=roster,
         screens={"live": screen(FOLDS[2], [GOOD])},
         summary={**nothing.summary, "folds": []},
-        scores={**research.scores, "out_of_sample": {}, "total": NO_SCORE},
+        scores={**research.scores, "out_of_sample": {}, "total": NO_SCORE, "details": {"total": {"bins": []}}},
         registry={
             "champions": [],
             "rejected": [{**candidate(GOOD, "no completed trading window on the roster yet"), "figures": {}}],

@@ -51,7 +51,15 @@ def test_every_trace_holds_at_most_the_points_asked_for(research):
 
 
 def test_every_figure_of_a_full_run_is_drawn(research):
-    assert set(draw(research)) == {"equity", "folds", "pair", "screening_heat_map", "pair_network"}
+    assert set(draw(research)) == {"equity", "folds", "pair", "screening_heat_map", "pair_network", "calibration"}
+
+
+def test_importance_is_that_of_the_live_model_where_there_is_one(research):
+    fits = research.scores["cross_validated"]
+    scores = {**research.scores, "cross_validated": {**fits, "live/pooled": fits["fold_00/pooled"]}}
+    figures = draw(replace(research, scores=scores))
+    assert list(figures["importance"].data[0].y) == ["beta_drift", "z"]
+    assert {trace.name for trace in figures["calibration"].data} >= {"trading windows", "live model, out of fold"}
 
 
 def test_each_trading_window_is_marked_on_the_equity_curve(research):

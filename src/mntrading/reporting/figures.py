@@ -20,6 +20,7 @@ from mntrading.core import metrics
 from mntrading.params import StrategyParams
 from mntrading.reporting import style
 from mntrading.reporting.evidence import Research
+from mntrading.reporting.model_figures import model_figures
 from mntrading.reporting.screen_figures import Network, heat_map_figure, network_figure
 
 N_PAIR_WINDOWS = 2
@@ -44,7 +45,7 @@ def draw(research: Research) -> dict[str, go.Figure]:
     network = Network.of(pairs)
     if network.symbols:
         out["pair_network"] = network_figure(network)
-    return out
+    return out | model_figures(research.scores)
 
 
 def decimate(series: pd.Series, max_points: int) -> pd.Series:

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from mntrading.core.schedule import LIVE
 from mntrading.reporting import style
 
 _COLOURS: Final = (style.CHAMPIONS, style.ROSTER, style.LONG, style.SHORT, style.SPREAD)
+
+
+def model_figures(scores: Mapping[str, Any]) -> dict[str, go.Figure]:
+    """Figures of a ``model_scores`` artefact by name; those without anything to show are left out.
+
+    ``calibration`` is of all trading windows, beside that of the live models inside their formation window;
+    ``importance`` is that of the live model, where there is one for all pairs.
+    """
+    live = [fit for id_, fit in scores["cross_validated"].items() if id_.split("/", 1)[0] == LIVE and fit["chosen"]]
+    curves = {"trading windows": pd.DataFrame(scores["details"]["total"]["bins"])}
+    if len(live) == 1:
+        curves["live model, out of fold"] = pd.DataFrame(live[0]["details"]["calibration"]["bins"])
+    figures = {}
+    if any(len(bins) for bins in curves.values()):
+        figures["calibration"] = calibration_figure(curves)
+    if len(live) == 1:
+        importance = pd.DataFrame(live[0]["details"]["importance"])
+        figures["importance"] = importance_figure(importance.astype({"permutation": float, "permutation_std": float}))
+    return figures
 
 
 def calibration_figure(curves: Mapping[str, pd.DataFrame]) -> go.Figure:

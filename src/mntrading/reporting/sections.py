@@ -141,6 +141,10 @@ def _captions(research: Research) -> dict[str, str]:
         "picked after the fact, to show the rule at work; it is not what to expect of a pair.",
         "screening_heat_map": heat_map_caption(research.tests),
         "pair_network": network_caption(Network.of(research.live_screen["pairs"])),
+        "calibration": "How often spreads reverted by the probability told, against the diagonal; points are as large "
+        "as their bins. Rows overlap in time, so single bins are worth less than their size.",
+        "importance": "The live model's features whose shuffling costs most log loss out of fold, with the spread over "
+        "splits. Features that say the same share what they are worth.",
     }
 
 
@@ -280,7 +284,7 @@ def _signals_section(live: Live, research: Research) -> Section:
     text = (
         f"Enter: {listed(entries) or 'none'}. Exit: {listed(exits) or 'none'}. The rule enters where |z| is between "
         f"{rule['entry_z']:g} and {rule['stop_z']:g}, leaves within {rule['exit_z']:g}, and asks a model, where there "
-        f"is one, for a probability of {percent(rule['probability_threshold'], 0)} or more.",
+        f"is one, for a probability of {percent(rule['probability_threshold'], 0)} or more, or the model's own.",
     )
     columns = ("Pair", "Action", "Position", "#z", "#Probability", "#Hedge ratio", "#Bars old", "Reason")
     found = table(f"Signals at {moment(live.orders['bar_close'])} UTC", columns, rows)
@@ -571,7 +575,13 @@ def _models_section(research: Research) -> Section:
         "Lift is average precision over the base rate; 1 is no skill. The base rate is that of the trading window, or "
         "of the formation window where there is none yet. Rows overlap in time: they are worth less than their count."
     )
-    return Section("models", title, tuple(text), tables=table("Model scores", columns, rows, note=note))
+    return Section(
+        "models",
+        title,
+        tuple(text),
+        figures=("calibration", "importance"),
+        tables=table("Model scores", columns, rows, note=note),
+    )
 
 
 def _model_row(
