@@ -51,6 +51,8 @@ def test_a_block_does_not_change(params):
         ("screening.keep_level", 0.01, "is stricter than level"),
         ("screening.min_half_life_hours", 72.0, "not below max_half_life_hours"),
         ("screening.level", 1.5, "less than or equal to 1"),
+        ("screening.level", "high", "valid number"),
+        ("ingestion.since_utc", "2025-01-01T00:00:00", "time zone"),
         ("feature_engineering.labels.revert_z", 1.5, "not below zscore_threshold"),
         ("feature_engineering.labels.horizon", 0, "greater than or equal to 1"),
         ("feature_engineering.features.min_window_fill", 0.0, "greater than 0"),

@@ -24,10 +24,6 @@ pytestmark = pytest.mark.xdist_group("e2e_input")
     ("params", "message"),
     [
         ({"screening": {"levle": 0.1}}, "levle"),
-        ({"screening": {"level": "high"}}, "level"),
-        ({"screening": {"level": 1.5}}, "less than or equal to 1"),
-        ({"schedule": {"step_days": 1}}, "counts? the same days twice|count the same days twice"),
-        ({"ingestion": {"since_utc": "2025-01-01T00:00:00"}}, "time zone"),
         ({"schedul": {"step_days": 7}}, "unknown parameter block 'schedul'"),
         ({"modelling": {"gap": 3}}, r"gap is 3 bars, expected at least the label horizon of 72"),
         ({"schedule": {"formation_days": 500}}, "do not hold one formation window of 500 days"),
