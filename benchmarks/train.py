@@ -32,7 +32,6 @@ from typing import Any
 import lightgbm
 import numpy as np
 import pandas as pd
-import yaml
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -41,6 +40,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from mntrading.configuration import parameters
 from mntrading.core import estimators, training
 from mntrading.core.features import build_features, feature_names
 from mntrading.core.labels import label
@@ -48,7 +48,7 @@ from mntrading.core.novelty import fit_novelty
 from mntrading.core.uniqueness import average_uniqueness
 from mntrading.params import FeatureEngineeringParams, ModellingParams
 
-CONF = Path(__file__).parents[1] / "conf/base"
+CONF = Path(__file__).parents[1] / "conf"
 N_FEATURES = 30
 STEP = pd.Timedelta(5, unit="min")
 
@@ -60,9 +60,8 @@ def say(text: str) -> None:
 
 
 def block(name: str) -> dict[str, Any]:
-    """A top-level block of the project's own parameters."""
-    content: dict[str, Any] = yaml.safe_load((CONF / f"parameters_{name}.yml").read_text())
-    return content[name]
+    """Plain values of one of the project's parameter blocks."""
+    return parameters(CONF)[name].model_dump()
 
 
 def timed(work: Callable[[], Any], repeats: int) -> tuple[float, Any]:

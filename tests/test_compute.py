@@ -144,7 +144,9 @@ def run_dask(options: list[str], folder: Path) -> subprocess.Popen[bytes]:
     folder.mkdir()
     with (folder / "said.log").open("wb") as said:
         no_pages = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
-        return subprocess.Popen([DASK, *options, *no_pages], stdout=said, stderr=said, cwd=folder)
+        # a result that died with its worker is asked for this long before the task is done again
+        environment = os.environ | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "3s"}
+        return subprocess.Popen([DASK, *options, *no_pages], stdout=said, stderr=said, cwd=folder, env=environment)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -174,7 +174,7 @@ class _Cluster(ParallelBackendBase):  # type: ignore[misc] # joblib has no types
         future = self._client.submit(_do, tasks, _release(), key=key, priority=-number, pure=False)
         with self._lock:
             self._pending[key] = future, callback
-        future.add_done_callback(self._done)
+        self._client.loop.add_callback(self._collect, future)
         if self._lost is not None:
             self._fail(self._lost)
         return future
@@ -213,11 +213,11 @@ class _Cluster(ParallelBackendBase):  # type: ignore[misc] # joblib has no types
                 self._shared[id(value)] = value, sent
             return self._shared[id(value)][1]
 
-    def _done(self, future: Future) -> None:
-        """Hand on what a task came to; Dask calls this in a thread of its own."""
+    async def _collect(self, future: Future) -> None:
+        """Hand on what a task comes to; a result that can't be had keeps no thread and no other result waiting."""
         out: object
         try:
-            out = future.result()
+            out = await self._client.gather(future, asynchronous=True)
         except Exception as error:  # noqa: BLE001 # raised where the result is waited for
             reason = str(error).partition("\n")[0]
             out = _Failed(

@@ -564,8 +564,8 @@ def _models_section(research: Research) -> Section:
     if total["roc_auc"] is not None:
         text.append(
             f"Over all trading windows with a model: AUC {decimal(total['roc_auc'], 3)}, lift {decimal(total['lift'])} "
-            f"over a base rate of {percent(total['base_rate'])}, {plural(int(total['n_rows']), 'row')}. How far z is out "
-            "tells part of how it comes back on random walks too: an AUC above 0.5 alone earns nothing."
+            f"over a base rate of {percent(total['base_rate'])}, {plural(int(total['n_rows']), 'row')}. How far z is "
+            "out tells part of how it comes back on random walks too: an AUC above 0.5 alone earns nothing."
         )
     columns = (
         "Fold", "Model", "#AUC cross-validated", "#AUC out of sample", "#Lift cross-validated", "#Lift out of sample",
