@@ -249,6 +249,8 @@ class ScreeningParams(Block):
     def _top_k_goes_with_its_selection(self) -> Self:
         if (self.select == "top_k") != (self.top_k is not None):
             raise ValueError(f"select is {self.select} and top_k {self.top_k}: top_k is for select: top_k, else null")
+        if self.robust and self.select == "top_k":
+            raise ValueError("robust is for select: significant: only pairs near the level are tested so")
         return self
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,7 +73,7 @@ def move_alias(alias: str, hashes: Collection[str]) -> dict[str, str]:
 
     client = MlflowClient()
     moved = {}
-    for model in client.search_registered_models(f"name LIKE '{REGISTERED}-%'"):
+    for model in _registered(client):
         versions = client.search_model_versions(f"name = '{model.name}'")
         hits = [int(version.version) for version in versions if version.tags.get("sha256") in hashes]
         if hits:
@@ -82,6 +82,15 @@ def move_alias(alias: str, hashes: Collection[str]) -> dict[str, str]:
         elif alias in model.aliases:
             client.delete_registered_model_alias(model.name, alias)
     return moved
+
+
+def _registered(client: Any) -> Iterator[Any]:
+    """Every model the project has registered, page by page."""
+    token = None
+    while token != "":
+        page = client.search_registered_models(f"name LIKE '{REGISTERED}-%'", page_token=token)
+        yield from page
+        token = page.token or ""
 
 
 def _run(

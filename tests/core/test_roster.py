@@ -52,6 +52,7 @@ def test_a_roster_without_pairs_is_a_roster():
 
 # --- the run before
 
+PARAMETERS = {"screening": "0" * 64}
 YESTERDAY = pd.Timestamp("2025-05-31", tz="UTC")
 
 
@@ -60,7 +61,7 @@ def live(pairs: list[RosterPair], before: LiveBefore | None = None) -> Roster:
 
 
 def stored(roster: Roster, as_of: pd.Timestamp) -> dict[str, object]:
-    return json.loads(json.dumps({"as_of": as_of, **roster.document()}, default=str))
+    return json.loads(json.dumps({"as_of": as_of, "parameters": PARAMETERS, **roster.document()}, default=str))
 
 
 def test_the_live_fold_differs_from_the_live_pairs_of_the_run_before():
@@ -71,13 +72,21 @@ def test_the_live_fold_differs_from_the_live_pairs_of_the_run_before():
     assert Roster.parse(stored(roster, YESTERDAY)) == roster
 
 
+def before_of(document: dict[str, object] | None, as_of: pd.Timestamp, **other: object) -> LiveBefore | None:
+    given = {"parameters": PARAMETERS, "max_age": pd.Timedelta(14, unit="D")} | other
+    return LiveBefore.of(document, as_of, **given)
+
+
 def test_the_run_before_is_the_stored_roster_unless_it_is_being_made_again_or_later():
     today, tomorrow = (YESTERDAY + pd.Timedelta(days, unit="D") for days in (1, 2))
-    assert LiveBefore.of(None, today) is None
+    assert before_of(None, today) is None
     first = stored(live([AB, BC]), YESTERDAY)
-    before = LiveBefore.of(first, today)
+    before = before_of(first, today)
     assert before == LiveBefore(YESTERDAY, (AB.pair, BC.pair))
     second = stored(live([BC], before), today)
-    assert LiveBefore.of(second, today) == before
-    assert LiveBefore.of(second, tomorrow) == LiveBefore(today, (BC.pair,))
-    assert LiveBefore.of(second, YESTERDAY) is None
+    assert before_of(second, today) == before
+    assert before_of(second, tomorrow) == LiveBefore(today, (BC.pair,))
+    assert before_of(second, YESTERDAY) is None
+    assert before_of(first, YESTERDAY + pd.Timedelta(14, unit="D")) is not None
+    assert before_of(first, YESTERDAY + pd.Timedelta(15, unit="D")) is None
+    assert before_of(first, today, parameters={"screening": "1" * 64}) is None

@@ -544,6 +544,7 @@ def test_significant_says_who_passed_also_among_the_misses(rules):
         ({"select": "top_k"}, "top_k is for"),
         ({"top_k": 5}, "top_k is for"),
         ({"select": "top_k", "top_k": 0}, "greater than or equal to 1"),
+        ({"select": "top_k", "top_k": 5, "robust": True}, "robust is for select: significant"),
         ({"trend": "ct", "confirmation": OFF | {"min_stable_share": 0.5}}, "min_stable_share assumes trend: c"),
         ({"confirmation": OFF | {"johansen_level": 0.2}}, "tabulated for levels 0.10, 0.05 and 0.01, not 0.2"),
         ({"confirmation": OFF | {"kpss_level": 0.025}}, "tabulated"),

@@ -20,6 +20,7 @@ from mntrading.core.training import (
     PREDICTION_COLUMNS,
     TrainedModel,
     check_gap,
+    check_threshold,
     fit_group,
     formation_rows,
     predict,
@@ -53,6 +54,15 @@ def pooled(n: int = 900, *, skill: float, seed: int = 0) -> pd.DataFrame:
 
 
 # --- rows
+
+
+def test_a_margin_in_deviations_is_refused_for_sizes_in_money(params):
+    labels = changed(params.feature_engineering.labels, label_type="net_pnl")
+    worth = changed(params.modelling.threshold, choose="expected_value", margin=0.25)
+    check_threshold(changed(params.modelling, threshold=changed(worth, margin=0.0)), labels)
+    check_threshold(changed(params.modelling, threshold=worth), params.feature_engineering.labels)
+    with pytest.raises(ParameterError, match="margin is 0.25 deviations"):
+        check_threshold(changed(params.modelling, threshold=worth), labels)
 
 
 def test_rows_are_those_whose_whole_label_lies_in_the_window_by_time_then_pair():

@@ -102,7 +102,8 @@ def production(params: Any, spec: Any, rule: Any, pair: Pair, formed: pd.Timesta
 
 def promoted(registry: dict[str, Any], spec: Any, backtest: Any, params: Any) -> dict[str, Any]:
     made_with = {"features": digest(spec.model_dump(mode="json")), "backtest": digest(backtest.model_dump(mode="json"))}
-    document, _, models = promote(registry | {"parameters": made_with}, {}, spec, backtest, params.production)  # type: ignore[arg-type]
+    registry = registry | {"parameters": made_with, "feature_spec": spec_hash(spec)}
+    document, _, models = promote(registry, {}, spec, backtest, params.production)  # type: ignore[arg-type]
     assert models == {}
     return document
 
@@ -454,10 +455,14 @@ def test_promotion_refuses_a_model_of_other_features(
     }
     registry = {
         "as_of": START, "formation_start": START, "formation_end": START, "champions": [entry], "rejected": [],
-        "parameters": made_with,
+        "parameters": made_with, "feature_spec": spec_hash(spec),
     }  # fmt: skip
     with pytest.raises(ArtifactError, match="was trained on other features"):
         promote(registry, models, spec, params.backtest, params.production)
+    # a record of the z rule alone has no model to tell
+    bare = {**registry, "champions": [], "feature_spec": "0" * 64}
+    with pytest.raises(ArtifactError, match="record was made with other features"):
+        promote(bare, models, spec, params.backtest, params.production)
 
 
 def hourly(folder: Path, bars: dict[str, pd.DataFrame], until: pd.Timestamp, asked: pd.Timestamp) -> BarStore:

@@ -151,7 +151,12 @@ def entries(path, pairs, params):
         "roster": roster,
         "equity_curves": equity if pairs else equity.iloc[:0][[]],
         "backtest_summary": summary,
-        "model_scores": {"cross_validated": {}, "out_of_sample": {"fold_00": SCORE}, "total": SCORE},
+        "model_scores": {
+            "cross_validated": {},
+            "out_of_sample": {"fold_00": SCORE},
+            "total": SCORE,
+            "details": {"total": {"bins": []}},
+        },
         "champion_registry": registry,
         "run_record": run,
         "production_map": production,

@@ -123,7 +123,9 @@ def test_the_live_screen_holds_on_to_the_live_pairs_of_the_run_before(tmp_path, 
     assert live["pairs"]
     strict = ScreeningParams.model_validate(rules.model_dump() | {"level": 1e-300, "keep_level": 0.2})
     _, _, alone = run(tmp_path / "alone", closes, strict, params)
-    _, _, after = run(tmp_path / "after", closes, strict, params, first)
+    _, _, other = run(tmp_path / "other", closes, strict, params, first)
+    assert other == alone  # made with other parameters
+    _, _, after = run(tmp_path / "after", closes, strict, params, first | {"parameters": alone["parameters"]})
     assert alone["live_before"] is None
     assert [entry["pairs"] for entry in alone["folds"]] == [[]] * 4
     assert [entry["pairs"] for entry in after["folds"][:-1]] == [[]] * 3

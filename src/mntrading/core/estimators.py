@@ -188,7 +188,7 @@ def _library(name: str) -> Any:
         raise ParameterError(
             f"{name} is not installed",
             where="modelling.models",
-            fix=f"pip install 'mntrading[{name}]', or leave {name} out of modelling.models",
+            fix=f"uv pip install --editable '.[{name}]', or leave {name} out of modelling.models",
         ) from error
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mntrading.core import compiled as compiled_module
+from mntrading.core import feature_set, own_features
 from mntrading.core import market_volatility as market_module
-from mntrading.core import own_features
 from mntrading.core import spread as spreads
 from mntrading.core.bars import times_ms
 from mntrading.core.code import code_of
 from mntrading.core.errors import BarDataError, ParameterError
-from mntrading.core.feature_set import REGISTRY, Feature, PairFrame, difference
+from mntrading.core.feature_set import REGISTRY, Feature, PairFrame
 from mntrading.core.types import FloatArray, IntArray
 from mntrading.params import FeatureParams
 
@@ -194,12 +195,15 @@ def spec_hash(params: FeatureParams) -> str:
     """Hash of what makes the features what they are: models carry it, and inference refuses another one's values.
 
     It covers the parameters, the code of every included function, and that of what all of them stand on: the spread,
-    the market's volatility, the alignment of the legs. Comments, docstrings and
-    layout have no part in it, and no version number has to be remembered: code that changes is another spec, even if
+    the market's volatility, the alignment of the legs, the way all are put together. Comments, docstrings and layout
+    have no part in it, and no version number has to be remembered: code that changes is another spec, even if
     its values are the same, and models are to be trained anew.
     """
     picked = chosen(params)
-    basis: list[Any] = [spreads, market_module, PairFrame, difference, _pair_frame, _hedge, _market_at, _on_grid]
+    basis: list[Any] = [
+        spreads, market_module, feature_set, compiled_module,
+        build_features, _inputs, _pair_frame, _hedge, _market_at, _on_grid,
+    ]  # fmt: skip
     if any(entry.function.__module__ == own_features.__name__ for entry in picked.values()):
         basis.append(own_features)  # with what its functions call
     content = {

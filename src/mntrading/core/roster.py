@@ -55,16 +55,24 @@ class LiveBefore:
     pairs: tuple[Pair, ...]
 
     @classmethod
-    def of(cls, stored: Mapping[str, Any] | None, as_of: pd.Timestamp) -> LiveBefore | None:
+    def of(
+        cls,
+        stored: Mapping[str, Any] | None,
+        as_of: pd.Timestamp,
+        *,
+        parameters: Mapping[str, str],
+        max_age: pd.Timedelta,
+    ) -> LiveBefore | None:
         """What a stored roster says of the live pairs before ``as_of``; None where it says nothing.
 
         A roster of the same ``as_of`` is being made again, so what came before it is what came before then: the same
-        bars give the same roster, however often they are screened. Later ones are not looked at.
+        bars give the same roster, however often they are screened. Later ones, those older than ``max_age``, and those
+        of other ``parameters`` (their hashes) are not looked at.
         """
-        if stored is None:
+        if stored is None or dict(stored["parameters"]) != dict(parameters):
             return None
         at = pd.Timestamp(stored["as_of"])
-        if at < as_of:
+        if as_of - max_age <= at < as_of:
             return cls(at, tuple(row.pair for row in Roster.parse(stored).live.pairs))
         return Roster.parse(stored).live_before if at == as_of else None
 

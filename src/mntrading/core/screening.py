@@ -190,7 +190,10 @@ def _test(
         ordered.loc[rows, "p_robust"] = exact["p_value"].to_numpy()
         if params.robust:
             t_white = white_t_stats(log_close, exact, trend=params.trend)
-            weaker = np.fmax(exact["p_value"], mackinnon_p_value(t_white, params.trend))
+            # no statistic is no evidence
+            weaker = np.fmax(
+                exact["p_value"], np.where(np.isnan(t_white), 1.0, mackinnon_p_value(t_white, params.trend))
+            )
             ordered.loc[rows, ["t_white", "p_robust"]] = np.column_stack((t_white, weaker))
         p_adjusted = _adjusted(ordered, forward, backward, params)
     p, t = ordered["p_robust"].to_numpy(), ordered["t_stat"].to_numpy()

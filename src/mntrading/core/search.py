@@ -97,7 +97,7 @@ def _optuna() -> Any:
         raise ParameterError(
             "optuna is not installed",
             where="modelling.search.trials",
-            fix="pip install 'mntrading[optuna]', or --params modelling.search.trials=0",
+            fix="uv pip install --editable '.[optuna]', or --params modelling.search.trials=0",
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

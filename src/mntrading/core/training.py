@@ -118,6 +118,18 @@ def check_gap(params: ModellingParams, labels: LabelParams) -> None:
         )
 
 
+def check_threshold(params: ModellingParams, labels: LabelParams) -> None:
+    """A threshold's margin must be in the unit of the labels' sizes."""
+    threshold = params.threshold
+    if threshold.choose == "expected_value" and labels.label_type == "net_pnl" and threshold.margin != 0.0:
+        raise ParameterError(
+            f"margin is {threshold.margin} deviations of the spread, and sizes of net_pnl labels are shares of the "
+            "notional with costs paid",
+            where="modelling.threshold.margin",
+            fix="--params modelling.threshold.margin=0.0",
+        )
+
+
 def formation_rows(datasets: Mapping[str, pd.DataFrame], start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
     """Labelled rows of all pairs whose whole label lies inside [start, end), by time, then pair.
 

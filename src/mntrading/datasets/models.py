@@ -149,8 +149,9 @@ def _from_xgboost(payload: bytes) -> Any:
     xgboost = _optional("xgboost")
     try:
         # XGBoost aborts the process on nothing at all, and its binary form takes any length at its word
-        json.loads(payload)
-    except ValueError as error:
+        if not {"learner", "version"} <= set(dict(json.loads(payload))):
+            raise ValueError("it has no learner")
+    except (ValueError, TypeError) as error:
         raise ArtifactError(f"holds an XGBoost model that can't be read: {error}") from error
     booster = xgboost.Booster({"nthread": 1})
     try:
@@ -189,7 +190,7 @@ def _optional(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ArtifactError(
-            f"is a model of {name}, which is not installed", fix=f"pip install 'mntrading[{name}]'"
+            f"is a model of {name}, which is not installed", fix=f"uv pip install --editable '.[{name}]'"
         ) from error
 
 

@@ -89,14 +89,16 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def fan_out(function: Callable[[T], R], items: Sequence[T], compute: ComputeParams, what: str) -> Iterator[R]:
     """Apply a function to every item on the workers of ``compute``, results in order as they are ready.
 
-    Inner libraries are held to one thread, so that pools are never nested.
+    Inner libraries are held to one thread, so that pools are never nested. A cluster serves the screen alone: what is
+    fanned out here reads stored bars, and is done by threads of this process then.
     """
 
     def limited(item: T) -> R:
         with threadpool_limits(1):
             return function(item)
 
-    parallel = joblib.Parallel(n_jobs=compute.n_workers, backend=compute.backend, return_as="generator")
+    backend = "threading" if compute.backend == "dask" else compute.backend
+    parallel = joblib.Parallel(n_jobs=compute.n_workers, backend=backend, return_as="generator")
     return progress(parallel(joblib.delayed(limited)(item) for item in items), len(items), what)
 
 

@@ -63,6 +63,7 @@ def select_champions(
     return {
         **head,
         "parameters": head["parameters"] | made_with,
+        "feature_spec": pair_models.meta["feature_spec"],
         "formation_start": parsed.live.fold.formation_start,
         "formation_end": parsed.live.fold.formation_end,
         "champions": chosen,
@@ -105,6 +106,12 @@ def promote(
                 fix="kedro run (to make the record anew), or leave the parameters as they were",
             )
     spec = spec_hash(features)
+    if champion_registry["feature_spec"] != spec:
+        raise ArtifactError(
+            "its record was made with other features than the code makes now",
+            where="models/registry.json",
+            fix="kedro run (to make the record anew)",
+        )
     models, pairs = {}, []
     market_symbols: set[str] = set()
     for entry in champion_registry["champions"]:

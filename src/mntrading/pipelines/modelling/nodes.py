@@ -46,6 +46,7 @@ def train_models(
 ) -> Iterator[dict[str, StoredModel] | Commit]:
     """One model per fold and group, fitted inside the fold's formation window only."""
     training.check_gap(modelling, labels)
+    training.check_threshold(modelling, labels)
     must_follow(roster, pair_datasets=pair_datasets)
     names = tuple(pair_datasets.meta["feature_names"])
     groups = [
@@ -72,7 +73,8 @@ def train_models(
             yield {id_: _stored(result.model, pair_datasets.meta, result.details["n_trials"])}
     made_from = {"pair_datasets": pair_datasets, "roster": roster}
     head = header(roster["as_of"], made_from, {"modelling": modelling, "features": features, "labels": labels})
-    yield Commit(tuple(trained), {**head, "scores": scores, "scope": modelling.scope})
+    meta = {"scores": scores, "scope": modelling.scope, "feature_spec": pair_datasets.meta["feature_spec"]}
+    yield Commit(tuple(trained), {**head, **meta})
 
 
 def _stored(trained: TrainedModel, made_of: Mapping[str, Any], n_trials: int) -> StoredModel:

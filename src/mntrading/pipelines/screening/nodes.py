@@ -38,9 +38,12 @@ def screen_pairs(
     since = pd.Timestamp(markets["since"])
     close, volume = close.loc[close.index >= since], volume.loc[volume.index >= since]
     folds = walk_forward(close.index[0], as_of, schedule)
-    live_before = LiveBefore.of(roster_stored, as_of)
-    made_from = {"ohlcv_1h": ohlcv_1h}
+    made_from: dict[str, object] = {"ohlcv_1h": ohlcv_1h}
     params = {"screening": screening, "schedule": schedule}
+    live_before = LiveBefore.of(
+        roster_stored, as_of, parameters=header(as_of, {}, params)["parameters"],
+        max_age=pd.Timedelta(schedule.step_days, unit="D"),
+    )  # fmt: skip
     screens: dict[str, Any] = {}
     tests: dict[str, pd.DataFrame] = {}
     selected: list[tuple[Fold, list[RosterPair]]] = []
@@ -49,6 +52,7 @@ def screen_pairs(
         for fold in progress(folds, len(folds), "screening"):
             if fold.is_live and live_before is not None:
                 before = live_before.pairs
+                made_from["live_before"] = [pair.id for pair in before]
             window = fold.formation(close), fold.formation(volume)
             found = screen(*window, screening, previous=before, n_threads=compute.n_workers)
             head = header(fold.formation_end, made_from, params)
