@@ -61,7 +61,7 @@ def test_a_margin_in_deviations_is_refused_for_sizes_in_money(params):
     worth = changed(params.modelling.threshold, choose="expected_value", margin=0.25)
     check_threshold(changed(params.modelling, threshold=changed(worth, margin=0.0)), labels)
     check_threshold(changed(params.modelling, threshold=worth), params.feature_engineering.labels)
-    with pytest.raises(ParameterError, match="margin is 0.25 deviations"):
+    with pytest.raises(ParameterError, match=r"margin is 0\.25 deviations"):
         check_threshold(changed(params.modelling, threshold=worth), labels)
 
 
