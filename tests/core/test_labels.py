@@ -13,7 +13,7 @@ from made_bars import A, B, bars_of, changed, grid, two_legs, until
 
 from mntrading.core.backtest import run_pair
 from mntrading.core.features import build_features
-from mntrading.core.labels import label, mean_uniqueness, spec_hash
+from mntrading.core.labels import label, spec_hash
 from mntrading.params import BacktestParams, FeatureParams, LabelParams, StrategyParams
 
 FREE = {"fee_rate": 0.0, "slippage_bps": 0.0, "borrow_bps_per_day": 0.0}
@@ -281,17 +281,6 @@ def test_prices_after_a_labels_end_do_not_move_it():
 
 
 # --- what is said of a pair's labels
-
-
-def test_uniqueness_is_the_mean_share_of_its_bars_a_label_has_to_itself():
-    minutes = pd.Timedelta(minutes=5)
-    alone = labelled(features([2.5, 1.0, 1.0, 1.0, 1.0]), TOUCH)
-    assert mean_uniqueness(alone, minutes) == pytest.approx(1.0)
-    two = labelled(features([2.5, 2.5, 1.0, 1.0, 1.0]), TOUCH)  # bars 1…3 and 2…4
-    assert mean_uniqueness(two, minutes) == pytest.approx((1 + 0.5 + 0.5) / 3)
-    apart = labelled(features([2.5, 0, 0, 0, 0, 0, 2.5, 0, 0, 0]), TOUCH)
-    assert mean_uniqueness(apart, minutes) == pytest.approx(1.0)
-    assert np.isnan(mean_uniqueness(alone.iloc[:0], minutes))
 
 
 def test_the_spec_of_labels_changes_with_what_they_are_made_by_alone():

@@ -156,29 +156,6 @@ def _sizes_net(
     return size
 
 
-def mean_uniqueness(labels: pd.DataFrame, step: pd.Timedelta) -> float:
-    """Mean share of its bars that a label has to itself: 1 where none overlap; NaN without labels.
-
-    A label's uniqueness is the mean over its bars, from the one after its row to ``label_end``, of one over the number
-    of labels that use the bar.
-
-    References
-    ----------
-    López de Prado, "Advances in Financial Machine Learning" (2018), ch. 4.
-    """
-    if labels.empty:
-        return float("nan")
-    origin = labels.index[0]
-    begin = np.asarray((labels.index - origin) // step) + 1
-    stop = np.asarray((pd.DatetimeIndex(labels["label_end"]) - origin) // step) + 1
-    users = np.zeros(int(stop.max()) + 1)
-    np.add.at(users, begin, 1.0)
-    np.add.at(users, stop, -1.0)
-    users = np.cumsum(users)
-    share = np.concatenate([[0.0], np.cumsum(np.divide(1.0, users, out=np.zeros_like(users), where=users > 0.5))])
-    return float(np.mean((share[stop] - share[begin]) / (stop - begin)))
-
-
 def spec_hash(params: LabelParams) -> str:
     """Hash of what makes the labels what they are: the parameters, and this module's code."""
     unused = set() if params.label_type == "net_pnl" else {"net_pnl"}

@@ -10,10 +10,10 @@ import pandas as pd
 
 from mntrading.core import features as core_features
 from mntrading.core import labels as core_labels
-from mntrading.core.bars import timeframe_ms
 from mntrading.core.errors import ParameterError
 from mntrading.core.market_volatility import market_volatility
 from mntrading.core.roster import Roster
+from mntrading.core.uniqueness import label_uniqueness
 from mntrading.datasets import BarStore, Commit, Keyed, Partitions
 from mntrading.datasets.storage import content_hash, frame_hash
 from mntrading.params import ComputeParams, FeatureParams, LabelParams
@@ -113,7 +113,6 @@ def label_pairs(
     names = pair_features.meta["feature_names"]
     pairs = Roster.parse(roster).pairs
     spec = core_labels.spec_hash(labels)
-    step = pd.Timedelta(timeframe_ms(ohlcv_5m.timeframe), unit="ms")
     keys = {
         pair_id: content_hash([spec, digest, [ohlcv_5m.digest_of(symbol) for symbol in pairs[pair_id].symbols]])
         for pair_id, digest in pair_features.digests.items()
@@ -129,7 +128,7 @@ def label_pairs(
         said = {
             "n_positive": int(frame["label"].sum()),
             "base_rate": number(float(frame["label"].mean())),
-            "mean_uniqueness": number(core_labels.mean_uniqueness(frame, step)),
+            "mean_uniqueness": number(label_uniqueness(frame.assign(pair_id=pair_id)).mean()) if len(frame) else None,
         }
         notes[pair_id] = {"rows": len(frame), **said}
         yield {pair_id: Keyed(frame, keys[pair_id], said)}
