@@ -168,6 +168,11 @@ def build_features(
     return pd.DataFrame(columns | _inputs(pair), index=index)
 
 
+def in_logs(features: pd.DataFrame) -> bool:
+    """Whether features were made of log prices: the hedge ratio is then the slope itself."""
+    return np.array_equal(features["beta"].to_numpy(), features["hedge_ratio"].to_numpy(), equal_nan=True)
+
+
 def _inputs(pair: PairFrame) -> dict[str, FloatArray]:
     """Values of the chosen features by column."""
     out: dict[str, FloatArray] = {}

@@ -11,7 +11,9 @@ import pandas as pd
 
 from mntrading.core import portfolio, strategy, training
 from mntrading.core.bars import timeframe_ms, to_ms
+from mntrading.core.break_monitor import history_bars
 from mntrading.core.coverage import subtracted
+from mntrading.core.engine_inputs import monitor_of
 from mntrading.core.errors import ArtifactError, BarDataError, ParameterError
 from mntrading.core.features import build_features, spec_hash, warm_up_bars
 from mntrading.core.roster import Roster
@@ -234,7 +236,8 @@ def _infer_pair(
     spec = FeatureParams.model_validate(production_map["features"])
     newest_open = bar_close - step
     last_open = None if before is None else pd.Timestamp(before["last_open"])
-    first_needed = (last_open or newest_open) - (warm_up_bars(spec) + 1) * step
+    history = max(warm_up_bars(spec), history_bars(rule.break_monitor))
+    first_needed = (last_open or newest_open) - (history + 1) * step
     legs = [_recent(ohlcv_5m, entry[leg], first_needed, newest_open) for leg in ("dependent", "independent")]
     frame = build_features(legs[0], legs[1], spec, market=market)
     staleness = int((newest_open - frame.index[-1]) / step) if len(frame) else None
@@ -248,21 +251,28 @@ def _infer_pair(
     begin = newest_open if last_open is None else last_open + step
     todo = pd.date_range(begin, newest_open, freq=step, unit="ms")
     frame = frame.reindex(todo)
+    own_threshold = None
     if told is not None:
+        own_threshold = float(told["threshold"].iloc[0]) if len(told) else None
         told = told.reindex(todo)
     state = strategy.StrategyState(**before["strategy"]) if before else strategy.StrategyState()
+    levels = strategy.rule_of(
+        rule, half_life_bars=entry["half_life_hours"] / (step / pd.Timedelta(1, unit="h")),
+        needs_probability=strategy.asks_model(rule, entry["model"] is not None),
+        threshold=own_threshold,
+    )  # fmt: skip
+    monitor = monitor_of(legs[0], legs[1], frame, rule.break_monitor)
     action, reason = strategy.HOLD, ""
-    for moment, spread, z, hedge_ratio in zip(todo, frame["spread"], frame["z"], frame["hedge_ratio"], strict=True):
+    columns = (frame[name] for name in ("spread", "z", "hedge_ratio", "beta"))
+    for row, (moment, spread, z, hedge_ratio, beta) in enumerate(zip(todo, *columns, strict=True)):
         if state.side and not state.bars_held and pd.isna(spread):
             # the bar to fill the entry on is missing: the entry is off, as in research
             state = strategy.StrategyState()
         known = _asked(told, moment)
         state, action, reason = strategy.step(
-            state, rule, z=float(z), hedge_ratio=float(hedge_ratio),
-            probability=known["probability"], threshold=known["threshold"], barred=known["barred"],
-            half_life_bars=entry["half_life_hours"] / (step / pd.Timedelta(1, unit="h")),
-            needs_probability=strategy.asks_model(rule, entry["model"] is not None),
-            entries_allowed=moment == newest_open and not doubts,
+            state, levels, z=float(z), hedge_ratio=float(hedge_ratio), probability=known["probability"],
+            barred=known["barred"], entries_allowed=moment == newest_open and not doubts,
+            beta=float(beta), monitor=monitor, row=row,
         )  # fmt: skip
     last = frame.iloc[-1] if len(frame) else pd.Series(float("nan"), index=frame.columns)
     newest = _asked(told, newest_open)
