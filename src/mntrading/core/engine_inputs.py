@@ -57,12 +57,10 @@ class Grid:
         if not len(index):
             return cls(0, _FIVE_MINUTES_MS, 0)
         opens = times_ms(index)
-        if len(opens) > 1:
-            step = int(opens[1] - opens[0])
-        else:
-            step = (
-                _FIVE_MINUTES_MS if index.freq is None else int(pd.Timedelta(index.freq) / pd.Timedelta(1, unit="ms"))
-            )
+        following = opens[1] if len(opens) > 1 else opens[0] + _FIVE_MINUTES_MS
+        if len(opens) == 1 and index.freq is not None:
+            following = times_ms(pd.DatetimeIndex([index[0] + index.freq]))[0]
+        step = int(following - opens[0])
         return cls(int(opens[0]) - before * step, step, len(index) + before)
 
     @property

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from mntrading.core.engine import Charges, slippage_rate
 from mntrading.core.errors import BarDataError, ParameterError
 from mntrading.core.types import Pair
 from mntrading.params import CostParams, PortfolioParams
@@ -338,6 +339,9 @@ def simulate(
     limits: Mapping[str, Limits],
     params: PortfolioParams,
     costs: CostParams,
+    *,
+    liquidity: pd.DataFrame | None = None,
+    funding: pd.DataFrame | None = None,
 ) -> PortfolioResult:
     """Trade the netted book of many pairs over a stretch of bars with ``build_orders``.
 
@@ -351,12 +355,21 @@ def simulate(
         Matrices (time on the complete grid × symbol) of closes and of the prices orders fill at.
     limits, params, costs
         Exchange rules, sizes and caps, costs.
+    liquidity
+        Usual quote volume of a bar as known before it, of the shape of ``close``; needed where orders have impact.
+    funding
+        Share of the notional that longs pay on each bar, of the shape of ``close``; needed for ``carry: funding``.
 
     Raises
     ------
     ParameterError
-        For signals at a row that no later row can fill, or that is none.
+        For signals at a row that no later row can fill, or that is none; for costs whose liquidity or funding is
+        missing.
     """
+    if costs.impact_bps > 0.0 and liquidity is None:
+        raise ParameterError("needs the usual volume of each bar", where="backtest.costs.impact_bps")
+    if costs.carry == "funding" and funding is None:
+        raise ParameterError("is funding, and there are no funding rates", where="backtest.costs.carry")
     symbols = list(close.columns)
     column = {symbol: i for i, symbol in enumerate(symbols)}
     marks = close.ffill().to_numpy(dtype=np.float64)
@@ -366,14 +379,19 @@ def simulate(
     if unfillable:
         raise ParameterError(f"signals at row {unfillable[0]} of {n} bars can't be filled on the next one")
     per_bar = pd.Timedelta(1, unit="D") / (close.index[1] - close.index[0]) if n > 1 else 1.0
-    borrow_rate = costs.borrow_bps_per_day * 1e-4 / per_bar
+    charged = Charges(
+        costs.fee_rate, costs.slippage_bps * 1e-4, costs.impact_bps * 1e-4, costs.borrow_bps_per_day * 1e-4 / per_bar,
+        costs.carry == "funding", 1.0,
+    )  # fmt: skip
+    volume = np.zeros((n, len(symbols))) if liquidity is None else liquidity[symbols].to_numpy(dtype=np.float64)
+    rates = None if funding is None or not charged.by_funding else funding[symbols].to_numpy(dtype=np.float64)
     equity, charges, exposure = np.zeros(n), np.zeros((n, 4)), np.zeros((n, 2))
     book, units = Book(params.capital), np.zeros(len(symbols))
     rows: list[tuple[object, ...]] = []
     refused: dict[str, int] = {}
     start = 0
     for event in [*sorted(signals), n - 1]:
-        book = _hold(book, units, marks, borrow_rate, slice(start, event + 1), equity, charges, exposure)
+        book = _hold(book, units, marks, charged.borrow_rate, rates, slice(start, event + 1), equity, charges, exposure)
         start = event + 1
         if event == n - 1:
             break
@@ -389,7 +407,8 @@ def simulate(
                 price = known[column[order.symbol]]
             quantity = order.quantity if order.side == "buy" else -order.quantity
             traded = order.quantity * price
-            fee, slippage = traded * costs.fee_rate, traded * costs.slippage_bps * 1e-4
+            fee = traded * costs.fee_rate
+            slippage = traded * slippage_rate(traded, volume[event + 1, column[order.symbol]], charged)
             cash -= quantity * price + fee + slippage
             charges[event + 1] += (fee, slippage, 0.0, traded)
             rows.append((close.index[event + 1], order.symbol, quantity, price, fee, slippage))
@@ -410,15 +429,19 @@ def _hold(
     units: np.ndarray,
     marks: np.ndarray,
     borrow_rate: float,
+    funding: np.ndarray | None,
     rows: slice,
     equity: np.ndarray,
     charges: np.ndarray,
     exposure: np.ndarray,
 ) -> Book:
-    """Carry frozen units over ``rows``: mark them, and pay borrow on what is short."""
+    """Carry frozen units over ``rows``: mark them, and pay borrow on what is short, or funding in its place."""
     held = np.flatnonzero(units)
     value = marks[rows][:, held] * units[held]
-    borrow = -np.minimum(value, 0.0).sum(axis=1) * borrow_rate
+    if funding is None:
+        borrow = -np.minimum(value, 0.0).sum(axis=1) * borrow_rate
+    else:
+        borrow = (value * funding[rows][:, held]).sum(axis=1)
     charges[rows, 2] += borrow
     equity[rows] = book.cash - np.cumsum(borrow) + value.sum(axis=1)
     exposure[rows, 0], exposure[rows, 1] = np.abs(value).sum(axis=1), value.sum(axis=1)
