@@ -105,3 +105,28 @@ def test_a_models_run_says_what_it_was_made_of_and_how_to_ask_it(client: Any, tm
     example = described.load_input_example(folder)
     assert example.columns.tolist() == ["x", "y"]
     assert training.predict(fit.model, example)["probability"].between(0, 1).all()
+
+
+def test_challengers_get_their_alias_unless_their_model_serves_a_champion(client: Any) -> None:
+    for group, sha in (("A__B", "a"), ("C__D", "c"), ("E__F", "e"), ("pooled", "p")):
+        client.create_registered_model(f"mntrading-{group}")
+        client.create_model_version(f"mntrading-{group}", "nowhere", tags={"sha256": sha})
+        client.set_registered_model_alias(f"mntrading-{group}", "candidate", 1)
+
+    def entry(sha: str | None, *, challenger: bool = False) -> dict[str, Any]:
+        return {"model": sha and {"id": "live/any", "sha256": sha}, "challenger": challenger}
+
+    def move(registry: dict[str, Any]) -> dict[str, set[str]]:
+        for alias, hashes in tracking.contenders(registry).items():
+            tracking.move_alias(alias, hashes)
+        return {
+            model.name.removeprefix("mntrading-"): set(model.aliases) - {"candidate"}
+            for model in client.search_registered_models()
+        }
+
+    rejected = [entry("c", challenger=True), entry("e"), entry("p", challenger=True), entry(None, challenger=True)]
+    first = {"champions": [entry("a"), entry("p"), entry(None)], "rejected": rejected}
+    assert move(first) == {"A__B": {"champion"}, "C__D": {"challenger"}, "E__F": set(), "pooled": {"champion"}}
+    # the challenger wins, and the champion it beat for the place challenges it
+    second = {"champions": [entry("c")], "rejected": [entry("a", challenger=True)]}
+    assert move(second) == {"A__B": {"challenger"}, "C__D": {"champion"}, "E__F": set(), "pooled": set()}

@@ -576,6 +576,14 @@ class StatisticsParams(Block):
 # ------------------------------------------------------------------------------------ deployment
 
 
+class ClusterParams(Block):
+    """When pairs count as moving together."""
+
+    linkage: Literal["single", "average"]
+    min_correlation: OpenFraction
+    min_days: Annotated[int, Field(ge=3)]
+
+
 class ChampionParams(Block):
     """What a pair's out-of-sample record must show before money follows it."""
 
@@ -586,6 +594,9 @@ class ChampionParams(Block):
     min_deflated_sharpe: Fraction
     survives_cost_multiple: Annotated[float, Field(ge=1)]
     max_pairs_per_symbol: PositiveInt
+    max_pairs_per_cluster: PositiveInt
+    clusters: ClusterParams
+    n_challengers: Annotated[int, Field(ge=0)]
 
 
 class PortfolioParams(Block):

@@ -19,7 +19,7 @@ from mntrading.datasets.models import model_meta
 
 REGISTERED: Final = "mntrading"
 """Prefix of the registered models' names: one for each group of pairs, ``mntrading-pooled``."""
-CANDIDATE, CHAMPION, PRODUCTION = "candidate", "champion", "production"
+CANDIDATE, CHALLENGER, CHAMPION, PRODUCTION = "candidate", "challenger", "champion", "production"
 _LIVE: Final = "live"
 _PARENT: Final = "mlflow.parentRunId"
 _EXAMPLE: Final = "input_example.json"
@@ -67,7 +67,7 @@ def move_alias(alias: str, hashes: Collection[str]) -> dict[str, str]:
     Parameters
     ----------
     alias
-        ``CHAMPION`` or ``PRODUCTION``.
+        ``CHAMPION``, ``CHALLENGER`` or ``PRODUCTION``.
     hashes
         SHA-256 of the stored models that are to have it.
 
@@ -88,6 +88,21 @@ def move_alias(alias: str, hashes: Collection[str]) -> dict[str, str]:
         elif alias in model.aliases:
             client.delete_registered_model_alias(model.name, alias)
     return moved
+
+
+def contenders(registry: Mapping[str, Any]) -> dict[str, set[str]]:
+    """SHA-256 by alias of the models that a registry's champions and challengers trade with.
+
+    A model that serves a champion is no challenger, whatever other pairs it serves: it would challenge itself.
+    """
+    champions = hashes_of(registry["champions"])
+    challengers = hashes_of(entry for entry in registry["rejected"] if entry["challenger"])
+    return {CHAMPION: champions, CHALLENGER: challengers - champions}
+
+
+def hashes_of(entries: Iterable[Mapping[str, Any]]) -> set[str]:
+    """SHA-256 of the models that entries of a registry or a production map name."""
+    return {entry["model"]["sha256"] for entry in entries if entry["model"]}
 
 
 def _registered(client: Any) -> Iterator[Any]:

@@ -106,8 +106,13 @@ def entries(path, pairs, params):
     registry = stored(
         {
             "inputs": {"roster": digest(roster)},
-            "champions": [{"pair_id": pair.id, "champion": True, "reasons": [], "figures": {}} for pair in pairs],
+            "champions": [
+                {"pair_id": pair.id, "champion": True, "challenger": False, "reasons": [], "figures": {}}
+                for pair in pairs
+            ],
             "rejected": [],
+            "n_trials": 1,
+            "explanation": "all of them",
         }
     )
     summary = {

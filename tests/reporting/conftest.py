@@ -77,7 +77,9 @@ def candidate(pair, *reasons):
         "n_windows": 2.0, "n_trades": 4.0, "net_pnl": 0.05, "costs": 0.01, "sharpe": 1.5,
         "deflated_sharpe": 0.7, "max_drawdown": 0.02,
     }  # fmt: skip
-    return {"pair_id": pair.id, "champion": not reasons, "reasons": list(reasons), "figures": figures}
+    return {
+        "pair_id": pair.id, "champion": not reasons, "challenger": False, "reasons": list(reasons), "figures": figures,
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -154,7 +156,12 @@ def research(params):
             "total": scored,
             "details": {"total": {"bins": BINS}},
         },
-        registry={"champions": [candidate(GOOD)], "rejected": [candidate(BAD, "Sharpe below 0.5")]},
+        registry={
+            "champions": [candidate(GOOD)],
+            "rejected": [candidate(BAD, "Sharpe below 0.5")],
+            "n_trials": 12,
+            "explanation": "1 of 2 pairs",
+        },
         run=RUN,
         hashes={"roster": "0" * 64},
         doubts=(),
@@ -187,7 +194,7 @@ def nothing(research):
             "total": NO_SCORE,
             "details": {"total": {"bins": []}},
         },
-        registry={"champions": [], "rejected": []},
+        registry={"champions": [], "rejected": [], "n_trials": 0, "explanation": "0 of 0 pairs: the roster is empty"},
     )
 
 
@@ -204,6 +211,8 @@ def no_window(nothing, research):
         registry={
             "champions": [],
             "rejected": [{**candidate(GOOD, "no completed trading window on the roster yet"), "figures": {}}],
+            "n_trials": 0,
+            "explanation": "0 of 1 pair: 1 has no completed trading window on the roster yet",
         },
     )
 

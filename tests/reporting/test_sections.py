@@ -86,14 +86,16 @@ def test_a_universe_too_small_to_test_is_explained(nothing):
 
 
 def test_no_champion_is_explained_by_the_rules_that_failed(research):
-    registry = {"champions": [], "rejected": [research.registry["rejected"][0]] * 2}
+    why = "0 of 2 pairs: 2 have a Sharpe below 0.5; nearest: A__B, Sharpe 0.42 of 0.50"
+    registry = {"champions": [], "rejected": [research.registry["rejected"][0]] * 2, "n_trials": 2}
+    registry["explanation"] = why
     text = said(research_context(replace(research, registry=registry), "x"), "now")
-    assert "None of the 2 pairs on the roster is a champion: Sharpe below 0.5 (2)." in text
+    assert f"No pair on the live roster is a champion. {why}." in text
 
 
 def test_the_only_pair_rejected_is_explained(no_window):
     text = said(research_context(no_window, "x"), "now")
-    assert "The only pair on the roster is no champion: no completed trading window on the roster yet (1)." in text
+    assert "is a champion. 0 of 1 pair: 1 has no completed trading window on the roster yet." in text
 
 
 def test_no_completed_window_is_explained(no_window):

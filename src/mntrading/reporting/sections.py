@@ -168,15 +168,7 @@ def _why_no_champion(research: Research) -> str:
     live = research.roster.live
     if not live.pairs:
         return _why_no_pair(research, live)
-    rejected = research.registry["rejected"]
-    reasons: dict[str, int] = {}
-    for entry in rejected:
-        for reason in entry["reasons"]:
-            reasons[reason] = reasons.get(reason, 0) + 1
-    ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    why = listed([f"{reason} ({n})" for reason, n in ranked])
-    who = "The only pair" if len(live.pairs) == 1 else f"None of the {plural(len(live.pairs), 'pair')}"
-    return f"{who} on the roster is {'no' if len(live.pairs) == 1 else 'a'} champion: {why}."
+    return f"No pair on the live roster is a champion. {research.registry['explanation']}."
 
 
 def _why_no_pair(research: Research, entry: RosterFold) -> str:
@@ -448,7 +440,9 @@ def _pairs_section(research: Research) -> Section:
     )  # fmt: skip
     note = (
         "P&L, costs and drawdown as fractions of the pair's notional, summed over its trading windows. Deflated: "
-        "probability that the Sharpe ratio is more than the luck of the best among all pairs tried."
+        "probability that the Sharpe ratio is more than the luck of the best of "
+        f"{plural(research.registry['n_trials'], 'strategy', 'strategies')} tried. A challenger lacks nothing but "
+        "evidence or a place."
     )
     found = table(f"Pairs, {OUT_OF_SAMPLE}", columns, rows, limit=research.reporting.n_table_rows, note=note)
     return Section("pairs", "Pairs and champions", text, figures=("pair",), tables=found)
@@ -458,7 +452,7 @@ def _judged_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
     figures = entry["figures"]
     return (
         entry["pair_id"],
-        "champion" if entry["champion"] else "rejected",
+        "champion" if entry["champion"] else "challenger" if entry["challenger"] else "rejected",
         count(figures.get("n_windows", 0.0)),
         count(figures.get("n_trades", 0.0)),
         percent(figures.get("net_pnl")),

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mntrading.core import metrics, portfolio, selection
+from mntrading.core import clusters, metrics, portfolio, selection
 from mntrading.core.backtest import TRADE_COLUMNS, PairResult, run_pair
 from mntrading.core.bars import timeframe_ms
-from mntrading.core.roster import Roster, RosterFold, RosterPair
+from mntrading.core.roster import Roster, RosterFold
 from mntrading.core.strategy import confidence
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Commit, Partitions
@@ -25,6 +25,7 @@ from mntrading.params import (
     StrategyParams,
 )
 from mntrading.pipelines.common import fan_out, header, must_follow, number, numbers, rows
+from mntrading.pipelines.modelling.nodes import POOLED, model_id
 
 LOGGER = logging.getLogger(__name__)
 
@@ -107,6 +108,7 @@ def backtest_portfolio(
     ohlcv_5m: BarStore,
     roster: dict[str, Any],
     markets: dict[str, Any],
+    pair_models: Partitions,
     backtest: BacktestParams,
     champions: ChampionParams,
     sizes: PortfolioParams,
@@ -117,10 +119,14 @@ def backtest_portfolio(
     Champions of a fold are chosen from the trading windows before it, so the champions' curve contains the choice.
     Returns equity curves, the champions portfolio's fills, and the summary.
     """
-    must_follow(roster, pair_windows=pair_windows)
+    must_follow(roster, pair_windows=pair_windows, pair_models=pair_models)
     parsed = Roster.parse(roster)
     curves, windows = dict(pair_curves), dict(pair_windows)
-    chosen = {entry.fold.name: _champions_of(entry, parsed, curves, windows, champions) for entry in parsed.completed}
+    tried = models_tried(parsed, pair_models)
+    chosen = {
+        entry.fold.name: _champions_of(entry, parsed, curves, windows, champions, ohlcv_5m, tried)
+        for entry in parsed.completed
+    }
     everyone = {entry.fold.name: tuple(row.pair for row in entry.pairs) for entry in parsed.completed}
     traded = dict(trades)
     close, fill = _prices(ohlcv_5m, parsed, backtest.fill_at)
@@ -157,26 +163,56 @@ def _champions_of(
     curves: Mapping[str, pd.DataFrame],
     windows: Mapping[str, pd.DataFrame],
     champions: ChampionParams,
+    ohlcv_5m: BarStore,
+    tried: selection.Tried,
 ) -> tuple[Pair, ...]:
     """Champions of a fold by the windows before it."""
-    candidates = judge(entry.pairs, roster, curves, windows, champions, before=entry.fold.name)
-    return tuple(candidate.pair for candidate in candidates if candidate.champion)
+    spreads = formation_spreads(entry, ohlcv_5m)
+    found = judge(entry, roster, curves, windows, champions, spreads=spreads, tried=tried)
+    return tuple(candidate.pair for candidate in found.champions)
 
 
 def judge(
-    pairs: Iterable[RosterPair],
+    entry: RosterFold,
     roster: Roster,
     curves: Mapping[str, pd.DataFrame],
     windows: Mapping[str, pd.DataFrame],
     champions: ChampionParams,
     *,
-    before: str | None = None,
-) -> tuple[selection.Candidate, ...]:
-    """Champions and rejected candidates by completed windows; with ``before``, only those ahead of that fold."""
-    names = [entry.fold.name for entry in roster.completed]
-    known = names if before is None else names[: names.index(before)]
-    records = selection.window_records(curves, windows, roster.pairs, known)
-    return selection.select_champions([row.pair for row in pairs], records, champions, n_trials=len(records))
+    spreads: pd.DataFrame | None = None,
+    tried: selection.Tried | None = None,
+) -> selection.Selection:
+    """Champions and rejected candidates of a fold's roster by the trading windows completed before it.
+
+    ``tried`` has the candidates tried by fold and pair id; what is not in it was tried alone.
+    """
+    names = [fold.fold.name for fold in roster.completed]
+    known = names[: names.index(entry.fold.name)] if entry.fold.name in names else names
+    records = selection.window_records(curves, windows, roster.pairs, known, tried)
+    pairs = [row.pair for row in entry.pairs]
+    return selection.select_champions(
+        pairs, records, champions, n_trials=selection.count_trials(records), spreads=spreads
+    )
+
+
+def formation_spreads(entry: RosterFold, ohlcv_5m: BarStore) -> pd.DataFrame:
+    """Daily changes of the spreads of a fold's pairs inside its formation window."""
+    symbols = sorted({symbol for row in entry.pairs for symbol in row.pair.symbols if symbol in ohlcv_5m})
+    close = ohlcv_5m.wide("close", symbols, entry.fold.formation_start, entry.fold.formation_end)
+    return clusters.spread_changes(close, entry.pairs)
+
+
+def models_tried(roster: Roster, pair_models: Partitions) -> dict[tuple[str, str], int]:
+    """Models tried in training for each fold and pair, those of a search included; no entry where none was."""
+    scores = pair_models.meta["scores"]
+    out = {}
+    for entry in roster.completed:
+        for row in entry.pairs:
+            fits = [scores.get(model_id(entry.fold.name, group)) for group in (row.pair.id, POOLED)]
+            counts = [fit["details"]["n_trials"] for fit in fits if fit and fit["details"]]
+            if counts:
+                out[entry.fold.name, row.pair.id] = max(counts)
+    return out
 
 
 def exchange_limits(markets: Mapping[str, Any]) -> dict[str, portfolio.Limits]:

@@ -31,6 +31,7 @@ def create_pipeline() -> Pipeline:
                     "ohlcv_5m",
                     "roster",
                     "markets",
+                    "pair_models",
                     "params:backtest",
                     "params:champions",
                     "params:portfolio",

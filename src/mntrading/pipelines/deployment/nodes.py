@@ -31,7 +31,7 @@ from mntrading.params import (
     ProductionParams,
     StrategyParams,
 )
-from mntrading.pipelines.backtesting.nodes import exchange_limits, judge
+from mntrading.pipelines.backtesting.nodes import exchange_limits, formation_spreads, judge, models_tried
 from mntrading.pipelines.common import SCHEMA_VERSION, digest, header, must_follow, number, numbers
 from mntrading.pipelines.feature_engineering.nodes import market_of
 from mntrading.pipelines.modelling.nodes import POOLED, fitted, model_id
@@ -46,17 +46,17 @@ def select_champions(
     pair_curves: Partitions,
     pair_windows: Partitions,
     pair_models: Partitions,
+    ohlcv_5m: BarStore,
     champions: ChampionParams,
 ) -> dict[str, Any]:
     """Judge the live roster by every completed trading window; champions and rejected candidates with reasons."""
     must_follow(roster, pair_windows=pair_windows, pair_models=pair_models)
     parsed = Roster.parse(roster)
-    candidates = judge(parsed.live.pairs, parsed, dict(pair_curves), dict(pair_windows), champions)
+    spreads, tried = formation_spreads(parsed.live, ohlcv_5m), models_tried(parsed, pair_models)
+    found = judge(parsed.live, parsed, dict(pair_curves), dict(pair_windows), champions, spreads=spreads, tried=tried)
     half_lives = {row.pair.id: row.half_life_hours for row in parsed.live.pairs}
-    entries = [_registry_entry(candidate, half_lives[candidate.pair.id], pair_models) for candidate in candidates]
-    made_from = {"roster": roster, "pair_windows": pair_windows, "pair_models": pair_models}
-    chosen = [entry for entry in entries if entry["champion"]]
-    LOGGER.info("champions: %d of %d pairs on the live roster", len(chosen), len(entries))
+    made_from = {"roster": roster, "pair_windows": pair_windows, "pair_models": pair_models, "spreads": spreads}
+    LOGGER.info("champions of the live roster: %s", found.explanation())
     head = header(roster["as_of"], made_from, {"champions": champions})
     made_with = {
         "backtest": pair_windows.meta["parameters"]["backtest"],
@@ -68,8 +68,12 @@ def select_champions(
         "feature_spec": pair_models.meta["feature_spec"],
         "formation_start": parsed.live.fold.formation_start,
         "formation_end": parsed.live.fold.formation_end,
-        "champions": chosen,
-        "rejected": [entry for entry in entries if not entry["champion"]],
+        "n_pairs_traded": found.n_pairs_traded,
+        "n_trials": found.n_trials,
+        "trials_variance": found.trials_variance,
+        "explanation": found.explanation(),
+        "champions": [_registry_entry(c, half_lives[c.pair.id], pair_models) for c in found.champions],
+        "rejected": [_registry_entry(c, half_lives[c.pair.id], pair_models) for c in found.rejected],
     }
 
 
@@ -81,7 +85,19 @@ def _registry_entry(candidate: Candidate, half_life_hours: float, pair_models: P
         "dependent": candidate.pair.dependent,
         "independent": candidate.pair.independent,
         "champion": candidate.champion,
+        "challenger": candidate.challenger,
+        "cluster": candidate.cluster,
         "reasons": list(candidate.reasons),
+        "failures": [
+            {
+                "rule": failure.rule,
+                "kind": failure.kind,
+                "value": number(failure.value),
+                "limit": failure.limit,
+                "taken_by": list(failure.taken_by),
+            }
+            for failure in candidate.failures
+        ],
         "figures": numbers(candidate.figures),
         "half_life_hours": half_life_hours,
         "model": None if model is None else {"id": model, "sha256": pair_models.digests[model]},
