@@ -85,6 +85,10 @@ def probe_robustness(
     blocks = {"backtest": backtest, "portfolio": sizes, "statistics": statistics, "robustness": robustness}
     document = {
         **header(roster["as_of"], made_from, blocks),
+        "entry_z": backtest.strategy.entry_z,
+        "exit_z": backtest.strategy.exit_z,
+        "cost_multiple": robustness.cost_multiple,
+        "shift_bars": robustness.shift_bars,
         "scenarios": [
             {"name": way.name, "looks_ahead": way.looks_ahead, **_figures(results[way.name], _FIGURES)} for way in ways
         ],
