@@ -571,6 +571,22 @@ class StatisticsParams(Block):
     level: Annotated[float, Field(gt=0.5, lt=1)]
     n_boot: PositiveInt
     seed: Annotated[int, Field(ge=0)]
+    pbo_splits: Annotated[int, Field(ge=2, le=20, multiple_of=2)]
+
+
+class BenchmarkParams(Block):
+    """Lines to hold the portfolios against."""
+
+    placebo_seed: Annotated[int, Field(ge=0)]
+
+
+class RobustnessParams(Block):
+    """What the whole-roster portfolio is traded again with; steps of z are added to the strategy's own levels."""
+
+    cost_multiple: Annotated[float, Field(ge=1)]
+    shift_bars: PositiveInt
+    entry_z_steps: tuple[float, ...]
+    exit_z_steps: tuple[float, ...]
 
 
 # ------------------------------------------------------------------------------------ deployment
@@ -639,6 +655,8 @@ BLOCKS: dict[str, type[Block]] = {
     "modelling": ModellingParams,
     "backtest": BacktestParams,
     "statistics": StatisticsParams,
+    "benchmarks": BenchmarkParams,
+    "robustness": RobustnessParams,
     "champions": ChampionParams,
     "portfolio": PortfolioParams,
     "production": ProductionParams,

@@ -120,6 +120,61 @@ def test_champions_that_stayed_in_cash_are_explained(research):
     assert ("Sharpe ratio", "–", "0.20") in cells(context, "performance")
 
 
+def test_every_line_stands_beside_the_portfolios_with_what_its_record_is_worth(research):
+    rows = cells(research_context(research, "x"), "lines")
+    assert [row[0] for row in rows[:6]] == [
+        "Champions", "Whole roster", "Cash", "Buy and hold, equal weights", "z rule without a model",
+        "Placebo: random pairs",
+    ]  # fmt: skip
+    assert rows[3][1:4] == ("30.0%", "0.30", "0.30 to 0.30")
+    text = said(research_context(research, "x"), "lines")
+    assert "p 0.0200 (between 0.0100 and 0.0300)" in text
+    assert "in 40% of the ways" in text
+
+
+def test_a_record_without_a_profit_is_never_long_enough(research):
+    lost = {**research.summary["benchmarks"]["placebo"], "sharpe": -1.0, "min_track_record_days": None}
+    benchmarks = {**research.summary["benchmarks"], "placebo": lost}
+    context = research_context(replace(research, summary={**research.summary, "benchmarks": benchmarks}), "x")
+    assert "never" in next(row for row in cells(context, "lines") if row[0] == "Placebo: random pairs")
+
+
+def test_where_the_profit_went_is_shown_in_total_and_by_window(research):
+    rows = cells(research_context(research, "x"), "lines")
+    assert ("Champions", "5.00%", "1.00%", "0.20%", "0.10%", "3.70%", "3.00") in rows
+    assert ("fold_01, whole roster", "5.00%", "1.00%", "0.20%", "0.10%", "3.70%", "3.00") in rows
+
+
+def test_too_few_days_for_a_test_are_said(research):
+    unknown = {**research.summary["candidates"], "pbo": None} | dict.fromkeys(
+        ("spa_lower", "spa_consistent", "spa_upper")
+    )
+    context = research_context(replace(research, summary={**research.summary, "candidates": unknown}), "x")
+    assert "3 pairs over 8 days are too little to test" in said(context, "lines")
+
+
+def test_other_assumptions_are_shown_and_the_bound_nobody_can_trade_is_named(research):
+    rows = cells(research_context(research, "x"), "robustness")
+    assert [row[0] for row in rows[:4]] == [
+        "As traded", "2 times the costs", "Decisions 1 bar later",
+        "Filled at the close it decided on (nobody can trade this)",
+    ]  # fmt: skip
+    assert rows[4:] == [("1.5", "1.50 (1.5%)", "1.50 (1.5%)"), ("2 (own)", "2.00 (2.0%)", "2.00 (2.0%)")]
+
+
+def test_levels_that_are_in_no_order_are_left_open(research):
+    cell = {"entry_z": 2.0, "exit_z": 2.5, "total_return": None, "sharpe": None, "n_trades": None}
+    found = {**research.robustness, "neighbourhood": [cell]}
+    assert ("2 (own)", "–") in cells(research_context(replace(research, robustness=found), "x"), "robustness")
+
+
+def test_nothing_traded_has_nothing_to_compare_or_vary(nothing):
+    context = research_context(nothing, "x")
+    for key in ("lines", "robustness"):
+        assert "othing" in said(context, key)
+        assert section(context, key).tables == ()
+
+
 def test_no_model_is_explained(nothing, research):
     assert "No model was trained" in said(research_context(nothing, "x"), "models")
     weak = {

@@ -34,6 +34,7 @@ def render_research_report(
     trades: Partitions,
     equity_curves: pd.DataFrame,
     backtest_summary: dict[str, Any],
+    robustness: dict[str, Any],
     model_scores: dict[str, Any],
     champion_registry: dict[str, Any],
     run_record: dict[str, Any],
@@ -45,7 +46,7 @@ def render_research_report(
     """What research found and how it would have traded: Markdown, HTML, and the figures as plotly has them."""
     research = _research(
         ohlcv_1h, ohlcv_5m, markets, roster, screened_pairs, cointegration_tests, pair_features, trades,
-        equity_curves, backtest_summary, model_scores, champion_registry, run_record,
+        equity_curves, backtest_summary, robustness, model_scores, champion_registry, run_record,
         screening, backtest, statistics, reporting,
     )  # fmt: skip
     context, figures = research_context(research, RESEARCH_HTML), draw(research)
@@ -68,6 +69,7 @@ def render_report(
     trades: Partitions,
     equity_curves: pd.DataFrame,
     backtest_summary: dict[str, Any],
+    robustness: dict[str, Any],
     model_scores: dict[str, Any],
     champion_registry: dict[str, Any],
     run_record: dict[str, Any],
@@ -79,7 +81,7 @@ def render_report(
     """What to do now, and what it rests on; Markdown and HTML."""
     research = _research(
         ohlcv_1h, ohlcv_5m, markets, roster, screened_pairs, cointegration_tests, pair_features, trades,
-        equity_curves, backtest_summary, model_scores, champion_registry, run_record,
+        equity_curves, backtest_summary, robustness, model_scores, champion_registry, run_record,
         screening, backtest, statistics, reporting,
     )  # fmt: skip
     stamp = f"{pd.Timestamp(position_state['as_of']):%Y%m%dT%H%M%SZ}"
@@ -114,6 +116,7 @@ def _research(
     trades: Partitions,
     equity_curves: pd.DataFrame,
     backtest_summary: Mapping[str, Any],
+    robustness: Mapping[str, Any],
     model_scores: Mapping[str, Any],
     champion_registry: Mapping[str, Any],
     run_record: Mapping[str, Any],
@@ -128,6 +131,7 @@ def _research(
         "markets": markets,
         "roster": roster,
         "backtest_summary": backtest_summary,
+        "robustness": robustness,
         "model_scores": model_scores,
         "champion_registry": champion_registry,
     }
@@ -144,11 +148,12 @@ def _research(
         summary=backtest_summary,
         equity=equity_curves,
         best=_best(backtest_summary, pair_features, trades),
+        robustness=robustness,
         scores=model_scores,
         registry=champion_registry,
         run=run_record,
         hashes=hashes,
-        doubts=_doubts(hashes["roster"], roster, backtest_summary, champion_registry, blocks),
+        doubts=_doubts(hashes["roster"], roster, backtest_summary, robustness, champion_registry, blocks),
         screening=screening,
         strategy=backtest.strategy,
         costs=backtest.costs,
@@ -173,6 +178,7 @@ def _doubts(
     roster_hash: str,
     roster: Mapping[str, Any],
     summary: Mapping[str, Any],
+    robustness: Mapping[str, Any],
     registry: Mapping[str, Any],
     blocks: Mapping[str, Block],
 ) -> tuple[str, ...]:
@@ -180,7 +186,7 @@ def _doubts(
     out = []
     old = [
         name
-        for name, made in (("backtest_summary", summary), ("champion_registry", registry))
+        for name, made in (("backtest_summary", summary), ("robustness", robustness), ("champion_registry", registry))
         if made["inputs"]["roster"] != roster_hash
     ]
     if old:
