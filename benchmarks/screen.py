@@ -10,7 +10,8 @@ Three parts:
   extended precision, as statsmodels itself is off by some 1e-9 there.
 * ``peers``: the whole screen of 8,760 bars by AIC, against statsmodels (one process, and joblib with two), arch and
   a NumPy version with one Gram matrix and one Cholesky factor per pair. The peers are timed on a sample of pairs and
-  multiplied up to the whole, and BLAS is held to one thread, which is their fastest setting.
+  multiplied up to the whole, and BLAS is held to one thread, which is their fastest setting. Everyone's time is the
+  shortest of some, as others may be using the machine.
 * ``large``: universes of thousands of symbols, late listings too, each in a process of its own for its peak of memory;
   the largest also with its rows handed out tile by tile, which must take less than the table of all pairs would.
 
@@ -23,7 +24,6 @@ import argparse
 import json
 import math
 import multiprocessing
-import statistics
 import sys
 import time
 import warnings
@@ -303,13 +303,13 @@ def compare(n_seeds: int) -> Agreement:
 
 
 def seconds(call: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Median time of a call."""
+    """Shortest time of a call."""
     spent = []
     for _ in range(repeats):
         began = time.perf_counter()
         call()
         spent.append(time.perf_counter() - began)
-    return statistics.median(spent)
+    return min(spent)
 
 
 def sample(n: int, size: int) -> Iterator[tuple[int, int]]:
@@ -320,12 +320,10 @@ def sample(n: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def per_test(test: Callable[[np.ndarray, np.ndarray], Any], values: np.ndarray, size: int) -> float:
-    """Median seconds of one test, over a sample of pairs."""
+    """Seconds of one test, the shortest of a sample of pairs: all have as many bars and lags to choose from."""
     test(values[:, 0], values[:, 1])
     columns = [np.ascontiguousarray(values[:, k]) for k in range(values.shape[1])]
-    return statistics.median(
-        seconds(lambda y=y, x=x: test(columns[y], columns[x]), 1) for y, x in sample(values.shape[1], size)
-    )
+    return min(seconds(lambda y=y, x=x: test(columns[y], columns[x]), 1) for y, x in sample(values.shape[1], size))
 
 
 def flops_per_test(n_bars: int) -> float:
@@ -340,7 +338,7 @@ def dgemm_rate(threads: int) -> float:
     """Operations a second of a large matrix product."""
     a = np.random.default_rng(0).random((2000, 2000))
     with threadpool_limits(threads):
-        return 2.0 * 2000**3 / min(seconds(lambda: a @ a, 1) for _ in range(REPEATS))
+        return 2.0 * 2000**3 / seconds(lambda: a @ a)
 
 
 def table_of_peers(sizes: list[int]) -> dict[int, dict[str, float]]:

@@ -217,9 +217,9 @@ def _test(
     order = np.lexsort((p[rows], p_adjusted))
     tests = ordered.take(rows[order]).reset_index(drop=True)
     tests["p_both_directions"] = direction_adjusted(p[forward], p[backward])[order]
-    dependent, independent = (np.where(turned, *legs)[order] for legs in ((second, first), (first, second)))
+    y, x = (np.where(turned, *both)[order] for both in ((second, first), (first, second)))
     slugs = np.array([slug(symbol) for symbol in log_close.columns], dtype=object)
-    tests["pair_id"] = (slugs + "__")[dependent] + slugs[independent]
+    tests["pair_id"] = (slugs + "__")[y] + slugs[x]
     tests["p_adjusted"] = p_adjusted[order]
     return tests
 
