@@ -57,7 +57,7 @@ format: .venv/.dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-markets: .venv/.runtime ## The whole job on the null and ou markets, held against the truth
+markets: .venv/.runtime ## The whole job on the five simulated markets, held against their truth
 	$(BIN)/python benchmarks/markets.py
 
 fault-matrix: .venv/.dev ## Every way an exchange can fail, and what is stored then
