@@ -132,6 +132,11 @@ def usual_volume(bars: pd.DataFrame, index: pd.DatetimeIndex) -> FloatArray:
     return usual[grid.n - len(index) :]
 
 
+def due_rates(rates: pd.Series, index: pd.DatetimeIndex) -> FloatArray:
+    """The rates that fall due on each bar of a regular index, summed. Look-ahead: none."""
+    return _due(rates, Grid.of(index))
+
+
 def _due(rates: pd.Series, grid: Grid) -> FloatArray:
     """The rates that fall due on each bar, summed; a rate is due on the bar its time falls into."""
     out = np.zeros(grid.n)

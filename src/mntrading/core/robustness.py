@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import pandas as pd
 
 from mntrading.core.backtest import run_pair
-from mntrading.params import BacktestParams, CostParams, RobustnessParams
+from mntrading.core.engine_inputs import Book
+from mntrading.params import BacktestParams, RobustnessParams
+
+_MULTIPLIED: Final = ("fee_rate", "slippage_bps", "impact_bps", "borrow_bps_per_day")
+"""Costs that a scenario multiplies; funding is the market's and stays."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ def scenarios(backtest: BacktestParams, params: RobustnessParams) -> tuple[Scena
     fills are at the next bar's close, which then is the close they were computed from. It is an upper bound of what
     faster execution could bring, and no result.
     """
-    times = {name: getattr(backtest.costs, name) * params.cost_multiple for name in CostParams.model_fields}
-    costly = backtest.model_copy(update={"costs": CostParams(**times)})
+    times = {name: getattr(backtest.costs, name) * params.cost_multiple for name in _MULTIPLIED}
+    costly = backtest.model_copy(update={"costs": backtest.costs.model_copy(update=times)})
     return (
         Scenario("as_traded", backtest),
         Scenario("costs", costly),
@@ -89,6 +94,8 @@ def trade_again(
     threshold: float | None,
     barred: pd.Series,
     half_life_bars: float | None,
+    book: Book,
+    funding: tuple[pd.Series, pd.Series] | None,
 ) -> dict[str, pd.DataFrame]:
     """Trades of one pair in one window under every variant: its name, parameters, and bars of delay.
 
@@ -96,7 +103,7 @@ def trade_again(
 
     Parameters
     ----------
-    bars_a, bars_b, features, probability, threshold, barred, half_life_bars
+    bars_a, bars_b, features, probability, threshold, barred, half_life_bars, book, funding
         As of ``run_pair``; ``features`` on the complete grid of the window.
     variants
         What to trade.
@@ -105,21 +112,21 @@ def trade_again(
     -------
     Trades by the variant's name.
     """
-    window = features[["z", "hedge_ratio"]]
+    window = features[["z", "hedge_ratio", "beta"]]
     told = None if probability is None else probability.reindex(window.index)
     novel = barred.reindex(window.index, fill_value=False).astype("bool")
-    # a decision uses nothing of the legs but their prices on the window's bars
-    own_a, own_b = (bars.loc[bars["timestamp"].isin(window.index)] for bars in (bars_a, bars_b))
     out = {}
     for name, backtest, shift in variants:
         out[name] = run_pair(
-            own_a,
-            own_b,
+            bars_a,
+            bars_b,
             window.shift(shift),
             backtest,
             None if told is None else told.shift(shift),
             threshold=threshold,
             barred=novel.shift(shift, fill_value=False),
             half_life_bars=half_life_bars,
+            book=book,
+            funding=funding,
         ).trades
     return out

@@ -11,6 +11,7 @@ import pandas as pd
 from mntrading.core.backtest import TRADE_COLUMNS, run_pair
 from mntrading.core.bars import timeframe_ms
 from mntrading.core.benchmarks import placebo_pairs
+from mntrading.core.break_monitor import history_bars
 from mntrading.core.errors import ParameterError
 from mntrading.core.features import build_features, warm_up_bars
 from mntrading.core.mean_reversion import half_life
@@ -18,7 +19,8 @@ from mntrading.core.roster import Roster, RosterFold
 from mntrading.core.schedule import Fold
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Partitions
-from mntrading.params import BacktestParams, BenchmarkParams, ComputeParams, FeatureParams
+from mntrading.params import BacktestParams, BenchmarkParams, ComputeParams, FeatureParams, PortfolioParams
+from mntrading.pipelines.backtesting.menus import book_of, funding_of
 from mntrading.pipelines.common import fan_out, must_follow
 
 LOGGER = logging.getLogger(__name__)
@@ -34,8 +36,11 @@ def trade_benchmarks(
     ohlcv_5m: BarStore,
     pair_features: Partitions,
     roster: dict[str, Any],
+    markets: dict[str, Any],
+    funding_rates: Partitions,
     features: FeatureParams,
     backtest: BacktestParams,
+    sizes: PortfolioParams,
     benchmarks: BenchmarkParams,
     compute: ComputeParams,
 ) -> pd.DataFrame:
@@ -50,7 +55,7 @@ def trade_benchmarks(
     rule = backtest.model_copy(update={"strategy": backtest.strategy.model_copy(update={"signals_from": "z"})})
     # the other features have no part in the rule, and none in z
     spec = features.model_copy(update={"include": ("z_dynamics",)})
-    before = warm_up_bars(spec) * step
+    before = max(warm_up_bars(spec), history_bars(rule.strategy.break_monitor)) * step
 
     def trade(item: tuple[str, Fold, Pair, float | None]) -> pd.DataFrame:
         line, fold, pair, half_life_hours = item
@@ -58,7 +63,8 @@ def trade_benchmarks(
         frame = pair_features[pair.id] if line == Z_RULE else build_features(bars_a, bars_b, spec)
         window = frame.reindex(fold.trading_grid(step))
         bars = None if half_life_hours is None else half_life_hours / (step / _HOUR)
-        trades = run_pair(bars_a, bars_b, window, rule, half_life_bars=bars).trades
+        rates = funding_of(pair, markets, funding_rates, rule)
+        trades = run_pair(bars_a, bars_b, window, rule, half_life_bars=bars, book=book_of(sizes), funding=rates).trades
         legs = {"line": line, "pair_id": pair.id, "dependent": pair.dependent, "independent": pair.independent}
         return trades.assign(**legs, fold=fold.name)[list(COLUMNS)]
 

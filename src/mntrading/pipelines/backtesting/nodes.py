@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ from mntrading.core import clusters, portfolio, selection
 from mntrading.core.backtest import TRADE_COLUMNS, PairResult, run_pair
 from mntrading.core.bars import timeframe_ms
 from mntrading.core.benchmarks import cash, hold_equally
-from mntrading.core.lines import on_grid, signals_of
+from mntrading.core.lines import on_grid
 from mntrading.core.performance import Trials
 from mntrading.core.roster import Roster, RosterFold
 from mntrading.core.types import Pair
@@ -25,6 +25,7 @@ from mntrading.params import (
     StatisticsParams,
 )
 from mntrading.pipelines.backtesting.benchmarks import PLACEBO, Z_RULE
+from mntrading.pipelines.backtesting.books import BookBars
 from mntrading.pipelines.backtesting.summary import (
     PORTFOLIOS,
     attribution_documents,
@@ -125,6 +126,7 @@ def backtest_portfolio(
     roster: dict[str, Any],
     markets: dict[str, Any],
     pair_models: Partitions,
+    funding_rates: Partitions,
     backtest: BacktestParams,
     champions: ChampionParams,
     sizes: PortfolioParams,
@@ -143,27 +145,17 @@ def backtest_portfolio(
         entry.fold.name: _champions_of(entry, parsed, curves, windows, champions, ohlcv_5m, tried)
         for entry in parsed.completed
     }
-    close, fill = prices(ohlcv_5m, parsed, backtest.fill_at)
-    limits = exchange_limits(markets)
-
-    def book(trades: Mapping[str, pd.DataFrame], members: Mapping[str, Sequence[Pair]]) -> portfolio.PortfolioResult:
-        signals = signals_of(trades, members, close.index, backtest.strategy)
-        return portfolio.simulate(signals, close, fill, limits, sizes, backtest.costs)
-
+    everyone = {entry.fold.name: tuple(row.pair for row in entry.pairs) for entry in parsed.completed}
+    bars = BookBars.of(ohlcv_5m, parsed, markets, funding_rates, backtest.costs)
     results = {
-        "champions": book(traded, chosen),
-        "roster": book(traded, {entry.fold.name: [row.pair for row in entry.pairs] for entry in parsed.completed}),
-        "cash": cash(pd.DatetimeIndex(close.index), sizes.capital),
-        "buy_and_hold": _held(ohlcv_1h, cointegration_tests, parsed, close.index, backtest, sizes.capital),
-        **{line: book(*_members(benchmark_trades, line)) for line in (Z_RULE, PLACEBO)},
+        "champions": bars.trade(traded, chosen, backtest, sizes),
+        "roster": bars.trade(traded, everyone, backtest, sizes),
+        "cash": cash(bars.index, sizes.capital),
+        "buy_and_hold": _held(ohlcv_1h, cointegration_tests, parsed, bars.index, backtest, sizes.capital),
+        **{line: bars.trade(*_members(benchmark_trades, line), backtest, sizes) for line in (Z_RULE, PLACEBO)},
     }
-    equity = pd.DataFrame(
-        {
-            name: on_grid(result.equity, pd.DatetimeIndex(close.index), sizes.capital)
-            for name, result in results.items()
-        },
-        index=close.index,
-    )
+    curves_of_lines = {name: on_grid(result.equity, bars.index, sizes.capital) for name, result in results.items()}
+    equity = pd.DataFrame(curves_of_lines, index=bars.index)
     equity.index.name = "timestamp"
     made_from = {
         "pair_curves": pair_curves, "trades": trades, "benchmark_trades": benchmark_trades, "ohlcv_1h": ohlcv_1h,
@@ -172,7 +164,7 @@ def backtest_portfolio(
     params = {"backtest": backtest, "champions": champions, "portfolio": sizes, "statistics": statistics}
     summary = {
         **header(roster["as_of"], made_from, params),
-        **_summary(results, parsed, chosen, curves, traded, windows, statistics, sizes.capital),
+        **_summary(results, parsed, chosen, curves, traded, windows, tried, statistics, sizes.capital),
     }
     for name, total in {**summary["portfolio"], **summary["benchmarks"]}.items():
         LOGGER.info("%s, out of sample after costs: %s", name.replace("_", " "), in_words(total))
@@ -186,13 +178,15 @@ def _summary(
     curves: Mapping[str, pd.DataFrame],
     trades: Mapping[str, pd.DataFrame],
     windows: Mapping[str, pd.DataFrame],
+    tried: selection.Tried,
     statistics: StatisticsParams,
     capital: float,
 ) -> dict[str, Any]:
     """Everything the summary says of the lines, the trading windows and the pairs."""
     folds = [entry.fold for entry in roster.completed]
     returns = pair_returns(curves, roster)
-    trials = Trials.of(returns.values())
+    records = selection.window_records(curves, windows, roster.pairs, [fold.name for fold in folds], tried)
+    trials = Trials(max(selection.count_trials(records), 1), Trials.of(returns.values()).variance)
     lines = line_documents(results, folds, statistics, capital, trials)
     totals = {name: lines[name] for name in PORTFOLIOS}
     benchmarks = {name: line for name, line in lines.items() if name not in PORTFOLIOS}
@@ -302,22 +296,3 @@ def models_tried(roster: Roster, pair_models: Partitions) -> dict[tuple[str, str
             if counts:
                 out[entry.fold.name, row.pair.id] = max(counts)
     return out
-
-
-def exchange_limits(markets: Mapping[str, Any]) -> dict[str, portfolio.Limits]:
-    """Lot sizes and smallest notionals by symbol."""
-    return {
-        symbol: portfolio.Limits(rules["lot"] or 0.0, rules["min_notional"] or 0.0)
-        for symbol, rules in markets["symbols"].items()
-    }
-
-
-def prices(ohlcv_5m: BarStore, roster: Roster, fill_at: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Closes and fill prices of every symbol on a roster, over the trading windows."""
-    if not roster.completed or not roster.symbols:
-        nothing = pd.DataFrame(index=pd.DatetimeIndex([], dtype="datetime64[ms, UTC]", name="timestamp"))
-        return nothing, nothing
-    start, end = roster.completed[0].fold.formation_end, roster.completed[-1].fold.trading_end
-    symbols = [symbol for symbol in roster.symbols if symbol in ohlcv_5m]
-    close, fill = (ohlcv_5m.wide(column, symbols, start, end) for column in ("close", fill_at))
-    return close, fill

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from mntrading.core import metrics, portfolio
 from mntrading.core.bars import timeframe_ms
-from mntrading.core.lines import Attribution, line_performance, returns_in_windows, signals_of
+from mntrading.core.lines import Attribution, line_performance, returns_in_windows
 from mntrading.core.performance import Performance
 from mntrading.core.robustness import neighbourhood, scenarios, trade_again
 from mntrading.core.roster import Roster
@@ -18,7 +18,8 @@ from mntrading.core.schedule import Fold
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Partitions
 from mntrading.params import BacktestParams, ComputeParams, PortfolioParams, RobustnessParams, StatisticsParams
-from mntrading.pipelines.backtesting.nodes import exchange_limits, prices
+from mntrading.pipelines.backtesting.books import BookBars
+from mntrading.pipelines.backtesting.menus import book_of, funding_of
 from mntrading.pipelines.common import fan_out, header, must_follow, number, numbers
 
 LOGGER = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ def probe_robustness(
     predictions: Partitions,
     roster: dict[str, Any],
     markets: dict[str, Any],
+    funding_rates: Partitions,
     backtest: BacktestParams,
     sizes: PortfolioParams,
     statistics: StatisticsParams,
@@ -64,6 +66,7 @@ def probe_robustness(
                 probability=None if told.empty else told["probability"],
                 threshold=None if told.empty else float(told["threshold"].iloc[0]), barred=told["barred"],
                 half_life_bars=on_roster.half_life_hours / (step / pd.Timedelta(1, unit="h")),
+                book=book_of(sizes), funding=funding_of(pair, markets, funding_rates, backtest),
             )  # fmt: skip
             for name, trades in found.items():
                 parts[name].append(trades.assign(fold=entry.fold.name))
@@ -73,7 +76,12 @@ def probe_robustness(
     for pair_id, found in fan_out(trade, list(parsed.pairs.items()), compute, "robustness"):
         for name, trades in found.items():
             traded[name][pair_id] = trades
-    book = _book(ohlcv_5m, parsed, exchange_limits(markets), sizes)
+    bars = BookBars.of(ohlcv_5m, parsed, markets, funding_rates, backtest.costs)
+    members = {entry.fold.name: [row.pair for row in entry.pairs] for entry in parsed.completed}
+
+    def book(trades: Mapping[str, pd.DataFrame], way: BacktestParams) -> portfolio.PortfolioResult:
+        return bars.trade(trades, members, way, sizes)
+
     folds = [entry.fold for entry in parsed.completed]
     results = {
         way.name: line_performance(book(traded[way.name], way.backtest), folds, statistics, capital=sizes.capital)
@@ -106,21 +114,6 @@ def probe_robustness(
     }
     LOGGER.info("whole roster again: %s", ", ".join(_in_words(way.name, results[way.name]) for way in ways))
     return document
-
-
-def _book(
-    ohlcv_5m: BarStore, roster: Roster, limits: Mapping[str, portfolio.Limits], sizes: PortfolioParams
-) -> Callable[[Mapping[str, pd.DataFrame], BacktestParams], portfolio.PortfolioResult]:
-    """A function of trades and parameters that trades them as one book of every fold's whole roster."""
-    members = {entry.fold.name: [row.pair for row in entry.pairs] for entry in roster.completed}
-    frames = {name: prices(ohlcv_5m, roster, name) for name in ("open", "close")}
-
-    def book(trades: Mapping[str, pd.DataFrame], backtest: BacktestParams) -> portfolio.PortfolioResult:
-        close, fill = frames[backtest.fill_at]
-        signals = signals_of(trades, members, close.index, backtest.strategy)
-        return portfolio.simulate(signals, close, fill, limits, sizes, backtest.costs)
-
-    return book
 
 
 def _figures(found: Performance, names: Sequence[str]) -> dict[str, float | None]:

@@ -31,7 +31,8 @@ from mntrading.params import (
     ProductionParams,
     StrategyParams,
 )
-from mntrading.pipelines.backtesting.nodes import exchange_limits, formation_spreads, judge, models_tried
+from mntrading.pipelines.backtesting.books import exchange_limits
+from mntrading.pipelines.backtesting.nodes import formation_spreads, judge, models_tried
 from mntrading.pipelines.common import SCHEMA_VERSION, digest, header, must_follow, number, numbers
 from mntrading.pipelines.feature_engineering.nodes import market_of
 from mntrading.pipelines.modelling.nodes import POOLED, fitted, model_id
