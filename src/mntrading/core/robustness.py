@@ -9,9 +9,11 @@ from typing import Final
 import pandas as pd
 
 from mntrading.core.backtest import run_pair
+from mntrading.core.break_monitor import history_bars
 from mntrading.core.engine_inputs import Book
 from mntrading.params import BacktestParams, RobustnessParams
 
+_VOLUME_HISTORY: Final = pd.Timedelta(3, unit="D")
 _MULTIPLIED: Final = ("fee_rate", "slippage_bps", "impact_bps", "borrow_bps_per_day")
 """Costs that a scenario multiplies; funding is the market's and stays."""
 
@@ -115,11 +117,12 @@ def trade_again(
     window = features[["z", "hedge_ratio", "beta"]]
     told = None if probability is None else probability.reindex(window.index)
     novel = barred.reindex(window.index, fill_value=False).astype("bool")
+    legs = [_needed(bars, features.index, variants) for bars in (bars_a, bars_b)]
     out = {}
     for name, backtest, shift in variants:
         out[name] = run_pair(
-            bars_a,
-            bars_b,
+            legs[0],
+            legs[1],
             window.shift(shift),
             backtest,
             None if told is None else told.shift(shift),
@@ -130,3 +133,13 @@ def trade_again(
             funding=funding,
         ).trades
     return out
+
+
+def _needed(bars: pd.DataFrame, index: pd.Index, variants: Sequence[tuple[str, BacktestParams, int]]) -> pd.DataFrame:
+    """The bars of the window and those before it that the usual volume and the break monitor look back on."""
+    if len(index) < 2:
+        return bars
+    before = max((history_bars(backtest.strategy.break_monitor) for _, backtest, _ in variants), default=0)
+    start = index[0] - max((before + 1) * (index[1] - index[0]), _VOLUME_HISTORY)
+    inside: pd.DataFrame = bars.loc[(bars["timestamp"] >= start) & (bars["timestamp"] <= index[-1])]
+    return inside
