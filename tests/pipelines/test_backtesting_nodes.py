@@ -13,12 +13,15 @@ import pandas as pd
 import pytest
 
 from mntrading.core.features import build_features
+from mntrading.core.robustness import scenarios
 from mntrading.core.roster import Roster, RosterPair
 from mntrading.core.schedule import Fold
 from mntrading.core.types import Pair
 from mntrading.datasets import ArtifactDataset, BarsDataset, BarStore, BarsUpdate, Commit, PartitionedArtifactDataset
 from mntrading.datasets.validation import check_document
 from mntrading.pipelines.backtesting.benchmarks import COLUMNS, PLACEBO, Z_RULE, trade_benchmarks
+from mntrading.pipelines.backtesting.desk import Desk, Funding
+from mntrading.pipelines.backtesting.menus import choose_candidates
 from mntrading.pipelines.backtesting.nodes import backtest_pairs, backtest_portfolio
 from mntrading.pipelines.backtesting.robustness import probe_robustness
 from mntrading.pipelines.common import digest
@@ -88,25 +91,42 @@ class Job:
         self.markets = {"symbols": {symbol: {"lot": None, "min_notional": None} for symbol in SYMBOLS}}
         self.funding = folder(self.path / "funding", {})
 
+    def menus(self) -> list[Any]:
+        chunks = choose_candidates(
+            self.bars, self.roster, self.markets, self.funding, self.rule, self.spec, self.params.portfolio,
+            self.params.compute,
+        )  # fmt: skip
+        return self.keep(("menus", "candidates"), chunks)
+
+    def keep(self, names: tuple[str, ...], chunks: Iterator[Any]) -> list[Any]:
+        datasets = [PartitionedArtifactDataset(path=str(self.path / name), format="parquet") for name in names]
+        for chunk in chunks:
+            for dataset, part in zip(datasets, chunk, strict=True):
+                dataset.save(part)
+        return [dataset.load() for dataset in datasets]
+
     def benchmarks(self) -> pd.DataFrame:
         made = trade_benchmarks(
-            self.hourly, self.bars, self.features, self.roster, self.markets, self.funding, self.spec, self.rule,
-            self.params.portfolio, self.params.benchmarks, self.params.compute,
+            self.hourly, self.bars, self.predictions, self.menus()[0], self.roster, self.markets, self.funding,
+            self.spec, self.rule, self.params.portfolio, self.params.benchmarks, self.params.compute,
         )  # fmt: skip
         dataset = ArtifactDataset(filepath=str(self.path / "benchmark_trades.parquet"), format="parquet")
         dataset.save(made)
         return dataset.load()
 
-    def pairs(self) -> list[Any]:
-        names = ("curves", "trades", "windows")
-        datasets = [PartitionedArtifactDataset(path=str(self.path / name), format="parquet") for name in names]
-        chunks: Iterator[Any] = backtest_pairs(
-            self.bars, self.features, self.predictions, self.roster, self.rule, self.params.compute
+    def desk(self) -> Desk:
+        funding = Funding(self.markets, self.funding, self.rule)
+        roster = Roster.parse(self.roster)
+        return Desk(
+            self.bars, self.predictions, self.menus()[0], roster, funding, self.rule, self.spec, self.params.portfolio
         )
-        for chunk in chunks:
-            for dataset, part in zip(datasets, chunk, strict=True):
-                dataset.save(part)
-        return [dataset.load() for dataset in datasets]
+
+    def pairs(self) -> list[Any]:
+        chunks = backtest_pairs(
+            self.bars, self.features, self.predictions, self.menus()[0], self.roster, self.markets, self.funding,
+            self.rule, self.spec, self.params.portfolio, self.params.compute,
+        )  # fmt: skip
+        return self.keep(("curves", "trades", "windows"), chunks)
 
     def portfolio(self) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
         symbols = pd.DataFrame({"dependent": SYMBOLS[:-1], "independent": SYMBOLS[1:]})
@@ -115,26 +135,17 @@ class Job:
         models = folder(self.path / "models", {}, inputs={"roster": digest(self.roster)}, scores={})
         equity, fills, summary = backtest_portfolio(
             *self.pairs(), self.benchmarks(), self.hourly, self.bars, tests, self.roster, self.markets, models,
-            self.funding, self.rule, self.params.champions, self.params.portfolio, self.params.statistics,
+            *self.menus(), self.funding, self.rule, self.params.champions, self.params.portfolio,
+            self.params.statistics,
         )  # fmt: skip
         return equity, fills, stored(summary)
 
     def robustness(self) -> dict[str, Any]:
-        return stored(
-            probe_robustness(
-                self.bars,
-                self.features,
-                self.predictions,
-                self.roster,
-                self.markets,
-                self.funding,
-                self.rule,
-                self.params.portfolio,
-                self.params.statistics,
-                self.params.robustness,
-                self.params.compute,
-            )
-        )
+        document = probe_robustness(
+            self.bars, self.predictions, self.menus()[0], self.roster, self.markets, self.funding, self.rule,
+            self.spec, self.params.portfolio, self.params.statistics, self.params.robustness, self.params.compute,
+        )  # fmt: skip
+        return stored(document)
 
     @property
     def spec(self) -> Any:
@@ -262,9 +273,27 @@ def test_robustness_begins_with_what_was_traded_and_costs_only_take(job, made):
         assert ways["as_traded"][name] == pytest.approx(roster[name], rel=1e-12), name
     assert ways["costs"]["costs"] > 1.5 * ways["as_traded"]["costs"]
     assert ways["costs"]["total_return"] < ways["as_traded"]["total_return"]
-    own = [c for c in found["neighbourhood"] if (c["entry_z"], c["exit_z"]) == (found["entry_z"], found["exit_z"])]
+    own = [cell for cell in found["neighbourhood"] if (cell["entry_step"], cell["exit_step"]) == (0.0, 0.0)]
     assert own[0]["total_return"] == pytest.approx(roster["total_return"], abs=1e-9)
     assert len(found["neighbourhood"]) == 15
+
+
+def test_a_delay_moves_every_decision_by_its_bars(job):
+    window = next(job.desk().windows(PAIRS[0].id))
+    now, late = window.trade().trades, window.trade(shift_bars=2).trades
+    assert len(now) > 2
+    assert late["entry_z"].iloc[0] == now["entry_z"].iloc[0]
+    assert late["entry_decision"].iloc[0] == now["entry_decision"].iloc[0] + pd.Timedelta(10, unit="min")
+
+
+def test_the_bound_that_looks_ahead_is_filled_at_the_close_of_the_bar_it_decided_on(job):
+    window = next(job.desk().windows(PAIRS[0].id))
+    earlier = next(way for way in scenarios(window.backtest, job.params.robustness) if way.name == "earlier")
+    trades = window.trade(earlier.backtest, shift_bars=earlier.shift_bars).trades
+    close = window.market.bars_a.set_index("timestamp")["close"]
+    assert len(trades) > 2
+    np.testing.assert_array_equal(trades["entry_price_a"], close.loc[trades["entry_fill"]])
+    np.testing.assert_array_equal(trades["entry_z"], window.frame["z"].loc[trades["entry_fill"]])
 
 
 @pytest.mark.parametrize(("pairs", "n_folds"), [((), 2), ((), 0), (PAIRS, 0)], ids=["pairs", "both", "folds"])

@@ -92,11 +92,11 @@ ROBUSTNESS = {
     "entry_z": 2.0, "exit_z": 0.5, "cost_multiple": 2.0, "shift_bars": 1,
     "scenarios": [
         {"name": name, "looks_ahead": name == "earlier", **totals(0.3), "gross_pnl": 0.02}
-        for name in ("as_traded", "costs", "later", "earlier")
+        for name in ("as_traded", "costs", "later", "earlier", "legging")
     ],
     "neighbourhood": [
-        {"entry_z": entry, "exit_z": leave, "total_return": 0.01 * entry, "sharpe": entry, "n_trades": 3.0}
-        for entry in (1.5, 2.0) for leave in (0.25, 0.5)
+        {"entry_step": entry, "exit_step": leave, "total_return": 0.02 + entry / 100, "sharpe": 2.0, "n_trades": 3.0}
+        for entry in (-0.5, 0.0) for leave in (-0.25, 0.0)
     ],
 }  # fmt: skip
 

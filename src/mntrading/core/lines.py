@@ -51,7 +51,9 @@ def signals_of(
     for fold, pairs in members.items():
         for pair in pairs:
             table = trades[pair.id]
-            rows = table.loc[table["fold"] == fold, list(_OF_TRADES)]
+            rows = table.loc[table["fold"] == fold]
+            if rows.empty:
+                continue
             for side, hedge, z, probability, threshold, entered, left, why in zip(
                 *(rows[name].tolist() for name in _OF_TRADES), strict=True
             ):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from mntrading.core import clusters, portfolio, selection
-from mntrading.core.backtest import TRADE_COLUMNS, PairResult, run_pair
-from mntrading.core.bars import timeframe_ms
+from mntrading.core.backtest import TRADE_COLUMNS, PairResult
 from mntrading.core.benchmarks import cash, hold_equally
-from mntrading.core.lines import on_grid
-from mntrading.core.performance import Trials
+from mntrading.core.lines import on_grid, signals_of
 from mntrading.core.roster import Roster, RosterFold
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Commit, Partitions
@@ -21,11 +19,12 @@ from mntrading.params import (
     BacktestParams,
     ChampionParams,
     ComputeParams,
+    FeatureParams,
     PortfolioParams,
     StatisticsParams,
 )
 from mntrading.pipelines.backtesting.benchmarks import PLACEBO, Z_RULE
-from mntrading.pipelines.backtesting.books import BookBars
+from mntrading.pipelines.backtesting.desk import Desk, Exchange, Funding
 from mntrading.pipelines.backtesting.summary import (
     PORTFOLIOS,
     attribution_documents,
@@ -36,7 +35,9 @@ from mntrading.pipelines.backtesting.summary import (
     monthly_documents,
     pair_documents,
     pair_returns,
+    rule_document,
     tracked,
+    trials_of,
 )
 from mntrading.pipelines.common import fan_out, header, must_follow
 from mntrading.pipelines.modelling.nodes import POOLED, model_id
@@ -51,44 +52,30 @@ def backtest_pairs(
     ohlcv_5m: BarStore,
     pair_features: Partitions,
     predictions: Partitions,
+    pair_menus: Partitions,
     roster: dict[str, Any],
+    markets: dict[str, Any],
+    funding_rates: Partitions,
     backtest: BacktestParams,
+    features: FeatureParams,
+    sizes: PortfolioParams,
     compute: ComputeParams,
 ) -> Iterator[Chunk]:
     """Each pair in each trading window whose roster it was on: curves, trades and one line a window."""
-    must_follow(roster, pair_features=pair_features, predictions=predictions)
+    must_follow(roster, pair_features=pair_features, predictions=predictions, pair_menus=pair_menus)
     parsed = Roster.parse(roster)
-    step = pd.Timedelta(timeframe_ms(ohlcv_5m.timeframe), unit="ms")
+    funding = Funding(markets, funding_rates, backtest)
+    desk = Desk(ohlcv_5m, predictions, pair_menus, parsed, funding, backtest, features, sizes)
 
-    def trade(item: tuple[str, Pair]) -> tuple[str, dict[str, PairResult]]:
-        pair_id, pair = item
-        bars_a, bars_b = ohlcv_5m[pair.dependent], ohlcv_5m[pair.independent]
-        frame, given = pair_features[pair_id], predictions[pair_id]
-        results = {}
-        for entry in parsed.completed:
-            on_roster = next((row for row in entry.pairs if row.pair.id == pair_id), None)
-            if on_roster is None:
-                continue
-            # every bar of the window: a leg delisted in it ends in missing bars, which nobody knew before
-            window = frame.reindex(entry.fold.trading_grid(step))
-            told = given.loc[given["fold"] == entry.fold.name]
-            results[entry.fold.name] = run_pair(
-                bars_a, bars_b, window, backtest, None if told.empty else told["probability"],
-                threshold=None if told.empty else float(told["threshold"].iloc[0]), barred=told["barred"],
-                half_life_bars=on_roster.half_life_hours / (step / pd.Timedelta(1, unit="h")),
-            )  # fmt: skip
-        return pair_id, results
+    def trade(pair_id: str) -> tuple[str, dict[str, PairResult]]:
+        return pair_id, {window.entry.fold.name: window.trade() for window in desk.windows(pair_id)}
 
     pairs = parsed.pairs
-    for pair_id, results in fan_out(trade, list(pairs.items()), compute, "backtest"):
+    for pair_id, results in fan_out(trade, list(pairs), compute, "backtest"):
         yield {pair_id: _curves(results)}, {pair_id: _trades(results)}, {pair_id: _windows(results)}
-    made_from = {
-        "ohlcv_5m": ohlcv_5m,
-        "pair_features": pair_features,
-        "predictions": predictions,
-        "roster": roster,
-    }
-    commit = Commit(tuple(pairs), header(roster["as_of"], made_from, {"backtest": backtest}))
+    made_from = {"ohlcv_5m": ohlcv_5m, "predictions": predictions, "pair_menus": pair_menus, "roster": roster}
+    head = header(roster["as_of"], made_from, {"backtest": backtest, "features": features, "portfolio": sizes})
+    commit = Commit(tuple(pairs), head)
     yield commit, commit, commit
 
 
@@ -126,6 +113,8 @@ def backtest_portfolio(
     roster: dict[str, Any],
     markets: dict[str, Any],
     pair_models: Partitions,
+    pair_menus: Partitions,
+    candidate_returns: Partitions,
     funding_rates: Partitions,
     backtest: BacktestParams,
     champions: ChampionParams,
@@ -137,25 +126,34 @@ def backtest_portfolio(
     Champions of a fold are chosen from the trading windows before it, so the champions' curve contains the choice.
     Returns equity curves of every line, the champions portfolio's fills, and the summary.
     """
-    must_follow(roster, pair_windows=pair_windows, pair_models=pair_models)
+    must_follow(
+        roster, pair_windows=pair_windows, pair_models=pair_models, pair_menus=pair_menus,
+        candidate_returns=candidate_returns,
+    )  # fmt: skip
     parsed = Roster.parse(roster)
     curves, windows, traded = dict(pair_curves), dict(pair_windows), dict(trades)
-    tried = models_tried(parsed, pair_models)
+    tried = candidates_tried(parsed, pair_models, pair_menus)
     chosen = {
         entry.fold.name: _champions_of(entry, parsed, curves, windows, champions, ohlcv_5m, tried)
         for entry in parsed.completed
     }
-    everyone = {entry.fold.name: tuple(row.pair for row in entry.pairs) for entry in parsed.completed}
-    bars = BookBars.of(ohlcv_5m, parsed, markets, funding_rates, backtest.costs)
+    exchange = Exchange.of(ohlcv_5m, parsed, markets, Funding(markets, funding_rates, backtest))
+    index = pd.DatetimeIndex(exchange.close.index)
+
+    def book(trades: Mapping[str, pd.DataFrame], members: Mapping[str, Sequence[Pair]]) -> portfolio.PortfolioResult:
+        return exchange.trade(signals_of(trades, members, index, backtest.strategy), sizes, backtest)
+
     results = {
-        "champions": bars.trade(traded, chosen, backtest, sizes),
-        "roster": bars.trade(traded, everyone, backtest, sizes),
-        "cash": cash(bars.index, sizes.capital),
-        "buy_and_hold": _held(ohlcv_1h, cointegration_tests, parsed, bars.index, backtest, sizes.capital),
-        **{line: bars.trade(*_members(benchmark_trades, line), backtest, sizes) for line in (Z_RULE, PLACEBO)},
+        "champions": book(traded, chosen),
+        "roster": book(traded, {entry.fold.name: [row.pair for row in entry.pairs] for entry in parsed.completed}),
+        "cash": cash(index, sizes.capital),
+        "buy_and_hold": _held(ohlcv_1h, cointegration_tests, parsed, index, backtest, sizes.capital),
+        **{line: book(*_members(benchmark_trades, line)) for line in (Z_RULE, PLACEBO)},
     }
-    curves_of_lines = {name: on_grid(result.equity, bars.index, sizes.capital) for name, result in results.items()}
-    equity = pd.DataFrame(curves_of_lines, index=bars.index)
+    equity = pd.DataFrame(
+        {name: on_grid(result.equity, index, sizes.capital) for name, result in results.items()},
+        index=index,
+    )
     equity.index.name = "timestamp"
     made_from = {
         "pair_curves": pair_curves, "trades": trades, "benchmark_trades": benchmark_trades, "ohlcv_1h": ohlcv_1h,
@@ -164,7 +162,18 @@ def backtest_portfolio(
     params = {"backtest": backtest, "champions": champions, "portfolio": sizes, "statistics": statistics}
     summary = {
         **header(roster["as_of"], made_from, params),
-        **_summary(results, parsed, chosen, curves, traded, windows, tried, statistics, sizes.capital),
+        **_summary(
+            results,
+            parsed,
+            chosen,
+            curves,
+            traded,
+            windows,
+            dict(pair_menus),
+            dict(candidate_returns),
+            statistics,
+            sizes.capital,
+        ),
     }
     for name, total in {**summary["portfolio"], **summary["benchmarks"]}.items():
         LOGGER.info("%s, out of sample after costs: %s", name.replace("_", " "), in_words(total))
@@ -178,15 +187,15 @@ def _summary(
     curves: Mapping[str, pd.DataFrame],
     trades: Mapping[str, pd.DataFrame],
     windows: Mapping[str, pd.DataFrame],
-    tried: selection.Tried,
+    menus: Mapping[str, pd.DataFrame],
+    candidates: Mapping[str, pd.DataFrame],
     statistics: StatisticsParams,
     capital: float,
 ) -> dict[str, Any]:
     """Everything the summary says of the lines, the trading windows and the pairs."""
     folds = [entry.fold for entry in roster.completed]
     returns = pair_returns(curves, roster)
-    records = selection.window_records(curves, windows, roster.pairs, [fold.name for fold in folds], tried)
-    trials = Trials(max(selection.count_trials(records), 1), Trials.of(returns.values()).variance)
+    trials = trials_of(returns, candidates)
     lines = line_documents(results, folds, statistics, capital, trials)
     totals = {name: lines[name] for name in PORTFOLIOS}
     benchmarks = {name: line for name, line in lines.items() if name not in PORTFOLIOS}
@@ -199,6 +208,7 @@ def _summary(
         "attribution": attribution,
         "monthly": monthly_documents(results, folds, capital),
         "candidates": candidate_document(returns, statistics),
+        "rules": rule_document(menus, candidates, statistics),
         "folds": by_fold,
         "pairs": pairs,
         "refused_entries": results["champions"].refused,
@@ -285,14 +295,14 @@ def formation_spreads(entry: RosterFold, ohlcv_5m: BarStore) -> pd.DataFrame:
     return clusters.spread_changes(close, entry.pairs)
 
 
-def models_tried(roster: Roster, pair_models: Partitions) -> dict[tuple[str, str], int]:
-    """Models tried in training for each fold and pair, those of a search included; no entry where none was."""
+def candidates_tried(roster: Roster, pair_models: Partitions, pair_menus: Partitions) -> dict[tuple[str, str], int]:
+    """What was tried for each fold and pair: rules of its menu, and models, those of a search included."""
     scores = pair_models.meta["scores"]
     out = {}
     for entry in roster.completed:
         for row in entry.pairs:
             fits = [scores.get(model_id(entry.fold.name, group)) for group in (row.pair.id, POOLED)]
-            counts = [fit["details"]["n_trials"] for fit in fits if fit and fit["details"]]
-            if counts:
-                out[entry.fold.name, row.pair.id] = max(counts)
+            models = max((fit["details"]["n_trials"] for fit in fits if fit and fit["details"]), default=0)
+            rules = int((pair_menus[row.pair.id]["fold"] == entry.fold.name).sum())
+            out[entry.fold.name, row.pair.id] = rules + models
     return out
