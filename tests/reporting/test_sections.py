@@ -159,11 +159,11 @@ def test_other_assumptions_are_shown_and_the_bound_nobody_can_trade_is_named(res
         "As traded", "2 times the costs", "Decisions 1 bar later",
         "Filled at the close it decided on (nobody can trade this)", "Second legs filled a bar late",
     ]  # fmt: skip
-    assert rows[5:] == [("-0.5", "2.00 (1.5%)", "2.00 (1.5%)"), ("own", "2.00 (2.0%)", "2.00 (2.0%)")]
+    assert rows[5:] == [("-0.5", "1.50 (1.5%)", "1.50 (1.5%)"), ("own", "2.00 (2.0%)", "2.00 (2.0%)")]
 
 
 def test_levels_that_are_in_no_order_are_left_open(research):
-    cell = {"entry_step": 0.0, "exit_step": 2.0, "total_return": None, "sharpe": None, "n_trades": None}
+    cell = {"entry_step": 0.0, "exit_step": 2.5, "total_return": None, "sharpe": None, "n_trades": None}
     found = {**research.robustness, "neighbourhood": [cell]}
     assert ("own", "–") in cells(research_context(replace(research, robustness=found), "x"), "robustness")
 
