@@ -1,0 +1,119 @@
+"""Costs by what they were paid for, against the engine that charged them and against sums done by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mntrading.core.backtest import run_pair
+from mntrading.core.portfolio import Limits, Signal, simulate
+from mntrading.core.types import Pair
+from mntrading.params import CostParams
+from mntrading.reporting.attribution import (
+    book_of,
+    charges_paid,
+    cumulated,
+    monthly_sums,
+    rolling_sharpe,
+    totals,
+    trade_charges,
+    window_returns,
+)
+
+PAIR = Pair("AAA/USDT", "BBB/USDT")
+
+
+def grid(n, start="2024-01-01"):
+    return pd.date_range(start, periods=n, freq="5min", tz="UTC", unit="ms", name="timestamp")
+
+
+@pytest.fixture
+def backtested(params):
+    """The engine's own result on a spread that swings."""
+    index = grid(6000)
+    rng = np.random.default_rng(3)
+    b = 50 * np.exp(np.cumsum(rng.normal(0, 1e-3, len(index))))
+    spread = 0.02 * np.sin(np.arange(len(index)) / 60) + rng.normal(0, 5e-4, len(index))
+    a = 2 * b * np.exp(spread)
+    bars = [pd.DataFrame({"timestamp": index, "open": leg, "close": leg}) for leg in (a, b)]
+    features = pd.DataFrame({"z": spread / 0.007, "hedge_ratio": 1.0}, index=index)
+    return run_pair(*bars, features, params.backtest)
+
+
+def test_charges_worked_out_are_those_the_engine_charged(backtested, params):
+    assert len(backtested.trades) > 5
+    charges = trade_charges(backtested.trades, params.backtest.costs)
+    for name in ("fees", "slippage", "borrow"):
+        assert charges[name].sum() == pytest.approx(backtested.costs[name].sum(), abs=1e-12)
+    assert sum(totals(charges).values()) == pytest.approx(backtested.trades["costs"].sum(), abs=1e-12)
+
+
+def test_net_and_charges_give_gross_at_every_exit(backtested, params):
+    index = pd.DatetimeIndex(backtested.equity.index)
+    gross = backtested.equity - 1 + charges_paid(backtested.trades, params.backtest.costs, index)
+    paid = backtested.costs[["fees", "slippage", "borrow"]].sum(axis=1).cumsum()
+    exact = backtested.equity - 1 + paid
+    at = pd.DatetimeIndex(backtested.trades["exit_fill"])
+    assert gross.loc[at].to_numpy() == pytest.approx(exact.loc[at].to_numpy(), abs=1e-12)
+    assert gross.iloc[-1] == pytest.approx(backtested.trades["gross_pnl"].sum(), abs=1e-12)
+    assert (gross - exact).abs().max() < 1e-4  # borrow is spread evenly over the bars held
+
+
+def test_a_table_that_says_what_was_paid_is_believed(backtested, params):
+    told = backtested.trades.assign(fees=0.001, slippage=0.0, funding=-0.0002)
+    charges = trade_charges(told.assign(costs=0.0008), params.backtest.costs)
+    assert list(charges) == ["fees", "slippage", "funding"]
+    rest = trade_charges(told.assign(costs=0.001), params.backtest.costs)
+    assert rest["other"].to_numpy() == pytest.approx(np.full(len(told), 0.0002))
+
+
+def test_no_trade_paid_nothing(backtested, params):
+    none = backtested.trades.iloc[:0]
+    assert totals(trade_charges(none, params.backtest.costs)) == {"fees": 0.0, "slippage": 0.0, "borrow": 0.0}
+    assert (charges_paid(none, params.backtest.costs, grid(5)) == 0).all()
+
+
+def test_windows_are_summed_each_from_one_notional():
+    curve = pd.DataFrame({"fold": ["a", "a", "b", "b"], "equity": [1.0, 1.1, 1.0, 0.95]}, index=grid(4))
+    assert cumulated(curve).to_numpy() == pytest.approx([0.0, 0.1, 0.1, 0.05])
+    assert cumulated(curve.iloc[:0]).empty
+    assert window_returns(curve.iloc[:0]).empty
+
+
+def test_months_sum_to_the_year_and_the_year_to_the_end():
+    index = pd.date_range("2023-11-15", "2024-02-10", freq="6h", tz="UTC", unit="ms")
+    total = pd.Series(np.random.default_rng(0).normal(size=len(index)).cumsum(), index=index)
+    table = monthly_sums(total)
+    assert table.loc[2023, "Oct"] != table.loc[2023, "Oct"]
+    assert table.loc[2024, ["Jan", "Feb"]].sum() == pytest.approx(table.loc[2024, "Year"])
+    assert table["Year"].sum() == pytest.approx(total.iloc[-1])
+
+
+def test_rolling_sharpe_uses_the_days_before_and_none_after():
+    returns = pd.Series(np.random.default_rng(1).normal(0.001, 0.01, 60))
+    whole, cut = rolling_sharpe(returns, 30), rolling_sharpe(returns.iloc[:40], 30)
+    assert len(whole) == 31
+    pd.testing.assert_series_equal(whole.iloc[:11], cut)
+    assert rolling_sharpe(returns.iloc[:29], 30).empty
+
+
+def test_a_book_of_fills_is_what_the_portfolio_held(params):
+    index = grid(400)
+    rng = np.random.default_rng(5)
+    close = pd.DataFrame(
+        {symbol: 10 * np.exp(np.cumsum(rng.normal(0, 1e-3, len(index)))) for symbol in PAIR.symbols}, index=index
+    )
+    signals = {
+        row: [Signal(PAIR, action, side, 1.0, 0.9)]
+        for row, action, side in ((20, "enter", 1), (90, "exit", 0), (200, "enter", -1), (300, "exit", 0))
+    }
+    costs = CostParams(fee_rate=5e-4, slippage_bps=1.0, borrow_bps_per_day=20.0)
+    sizes = params.portfolio
+    result = simulate(signals, close, close, {symbol: Limits() for symbol in PAIR.symbols}, sizes, costs)
+    assert len(result.fills) == 8
+    book = book_of(result.fills, close, costs)
+    for name in ("gross", "net"):
+        assert book[name].to_numpy() == pytest.approx(result.exposure[name].to_numpy(), abs=1e-6)
+    assert book["borrow"].sum() == pytest.approx(result.costs["borrow"].sum(), rel=1e-9)
+    assert book["gross"].iloc[-1] == 0.0
