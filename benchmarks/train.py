@@ -9,10 +9,12 @@ Four parts:
   to agree to the last digit, logistic regression to the peer's tolerance, the forest to rank as well.
 * ``parts``: what surrounds a fit: weights of overlapping labels against plain Python, distances to the training
   window against NumPy and against the nearest training row.
-* ``null``: pairs of independent random walks through the project's own features, labels and training. With each pair's
-  labels turned round in time there is nothing to learn, and the mean out-of-sample ROC-AUC has to be one half. With
-  labels as they are there is: a spread whose mean is fitted on the past comes back to it even between two random
-  walks, and that is shown without a bound.
+* ``null``: pairs of the null market through the project's own features, labels and models; mean out-of-sample
+  ROC-AUC over seeds. Two kinds of labels have nothing in them to learn, and there it has to be 0.50 ± 0.01: whether a
+  trade at no cost, its units frozen, makes or loses money (``fair``), and the project's labels turned round in time
+  within each pair (``turned``). The project's own labels (``z_threshold``) have: a walk that is near its mean, or moves
+  fast, comes back to it sooner than one that is far and slow. That is shown beside what the formula for a walk without
+  drift gives, which knows no data but z and two deviations, and without a bound.
 * ``whole``: features, labels and the models of every fold for 20 pairs of 150,000 bars, on two threads, as the
   pipelines do it.
 
@@ -27,7 +29,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +45,27 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from mntrading.configuration import parameters
-from mntrading.core import estimators, training
+from mntrading.core import estimators, simulation, training
+from mntrading.core.driftless import reversion_chance
 from mntrading.core.features import build_features, feature_names
 from mntrading.core.labels import label
 from mntrading.core.novelty import fit_novelty
 from mntrading.core.schedule import Fold, walk_forward
 from mntrading.core.uniqueness import average_uniqueness
-from mntrading.params import ComputeParams, FeatureEngineeringParams, ModellingParams, ScheduleParams
+from mntrading.params import (
+    ComputeParams,
+    FeatureEngineeringParams,
+    LabelParams,
+    ModellingParams,
+    ModelName,
+    ScheduleParams,
+)
 from mntrading.pipelines.common import fan_out
 
 CONF = Path(__file__).parents[1] / "conf"
 N_FEATURES = 30
+NULL_MODELS: tuple[ModelName, ...] = ("logistic_regression", "lightgbm")
+NULL_BOUND = 0.01
 STEP = pd.Timedelta(5, unit="min")
 
 
@@ -191,47 +203,72 @@ def walk(symbol: str, n: int, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def null(seeds: int, broken: list[str]) -> dict[str, float]:
-    """Mean out-of-sample ROC-AUC of independent walks, with labels turned round in time and as they are."""
+    """Mean out-of-sample ROC-AUC on the null market by label and model, each model fitted whether skilled or not."""
     engineering = block("feature_engineering")
-    small = {"beta_window": 1000, "z_window": 300, "volatility_window": 144, "lag_features": 2}
-    engineering["features"] |= {name: value for name, value in small.items() if name in engineering["features"]}
+    engineering["features"] |= {"beta_window": 1000, "z_window": 300, "volatility_window": 144, "lag_features": 2}
     engineering["labels"] |= {"horizon": 72}
     spec = FeatureEngineeringParams.model_validate(engineering)
-    recipe = block("modelling") | {"models": ["logistic_regression"], "gap": 72, "n_splits": 2, "min_events": 300}
-    params = ModellingParams.model_validate(recipe)
-    names = feature_names(spec.features)
-    hyper, found, lifts = params.estimators, {"turned": [], "as they are": []}, []
+    names, labels = feature_names(spec.features), {"z_threshold": spec.labels, "fair": fair(spec.labels)}
+    found: dict[str, dict[str, list[float]]] = {kind: {} for kind in ("fair", "turned", "z_threshold")}
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
-        data = {}
-        for pair in range(4):
-            legs = [walk(f"{leg}{pair}", 16_000, rng) for leg in "AB"]
-            features = build_features(legs[0], legs[1], spec.features)
-            labelled = label(features, legs[0], legs[1], spec.labels)
-            data[f"A{pair}__B{pair}"] = features.loc[labelled.index, list(names)].join(labelled).dropna(subset=names)
-        cut = pd.Timestamp("2025-01-01", tz="UTC") + 11_000 * STEP
-        for kind, sets in (("as they are", data), ("turned", {k: turned(v, rng) for k, v in data.items()})):
-            window = training.formation_rows(sets, next(iter(sets.values())).index[0], cut)
-            after = pd.concat([frame.loc[frame.index >= cut] for frame in sets.values()])
-            model = estimators.fit(
-                "logistic_regression", window[list(names)].to_numpy(), window["label"].to_numpy(dtype=np.int64),
-                feature_names=names, seed=0, params=hyper, weight=training.label_uniqueness(window),
-            )  # fmt: skip
-            y = after["label"].to_numpy(dtype=np.int64)
-            told = training.score("", y, model.predict(after[list(names)].to_numpy()))
-            found[kind].append(told["roc_auc"])
-            if kind == "as they are":
-                lifts.append(told["lift"])
-    mean = {kind: float(np.mean(values)) for kind, values in found.items()}
-    error = float(np.std(found["turned"], ddof=1) / np.sqrt(seeds))
-    say(
-        f"  labels turned round in time: mean AUC {mean['turned']:.4f} ± {error:.4f} over {seeds} seeds\n"
-        f"  labels as they are: mean AUC {mean['as they are']:.4f}, lift {np.mean(lifts):.3f}: windows that "
-        "roll revert even on walks"
-    )
-    if abs(mean["turned"] - 0.5) > 0.01 + 2 * error:
-        broken.append(f"labels without meaning are predicted with an AUC of {mean['turned']:.3f}")
+        made = simulation.market("null", seed=seed, n_symbols=8, end=simulation.START + 16_000 * STEP)
+        cut, sets = made.start + 11_000 * STEP, {kind: dict[str, pd.DataFrame]() for kind in found}
+        bars = [frame for _, frame in made.bars("5m").groupby("symbol")]
+        for pair, legs in enumerate(zip(bars[::2], bars[1::2], strict=True)):
+            features = build_features(*legs, spec.features)
+            for kind, asked in labels.items():
+                labelled = label(features, *legs, asked)
+                rows = features.loc[labelled.index, list(names)].join(labelled).dropna(subset=list(names))
+                sets[kind][str(pair)] = rows
+            sets["turned"][str(pair)] = turned(sets["z_threshold"][str(pair)], rng)
+        for kind, frames in sets.items():
+            for name, area in out_of_sample(frames, names, made.start, cut, spec.labels).items():
+                found[kind].setdefault(name, []).append(area)
+    mean = {}
+    for kind, areas in found.items():
+        for name, values in areas.items():
+            mean[f"{kind}.{name}"] = float(np.mean(values))
+            error = float(np.std(values, ddof=1) / np.sqrt(seeds))
+            say(f"  {kind:12s} {name:20s} mean AUC {np.mean(values):.4f} ± {error:.4f} over {seeds} seeds")
+            if kind != "z_threshold" and name in NULL_MODELS and not abs(np.mean(values) - 0.5) <= NULL_BOUND:
+                broken.append(f"{name} predicts {kind} labels of walks with an AUC of {np.mean(values):.3f}")
     return mean
+
+
+def fair(labels: LabelParams) -> LabelParams:
+    """Whether the trade towards the mean ends above zero: no costs, barriers equally far, units frozen at its start.
+
+    On walks without drift, whose moves are as likely up as down, that is one half given anything known before.
+    """
+    costs = dict.fromkeys(type(labels.net_pnl.costs).model_fields, 0.0)
+    trade = labels.net_pnl.model_dump() | {"take_profit": 1.5, "stop_loss": 1.5, "costs": costs}
+    return LabelParams.model_validate(labels.model_dump() | {"label_type": "net_pnl", "net_pnl": trade})
+
+
+def out_of_sample(
+    sets: Mapping[str, pd.DataFrame],
+    names: tuple[str, ...],
+    start: pd.Timestamp,
+    cut: pd.Timestamp,
+    labels: LabelParams,
+) -> dict[str, float]:
+    """ROC-AUC after ``cut`` of models fitted before it, and of the rank that a driftless walk gives."""
+    window = training.formation_rows(sets, start, cut)
+    after = pd.concat([frame.loc[frame.index >= cut] for frame in sets.values()])
+    X, y, weight = window[list(names)].to_numpy(), window["label"].to_numpy(), training.label_uniqueness(window)
+    told = {
+        name: estimators.fit(
+            name, X, y.astype(np.int64), feature_names=names, seed=0, weight=weight,
+            params=ModellingParams.model_validate(block("modelling")).estimators,
+        ).predict(after[list(names)].to_numpy())
+        for name in NULL_MODELS
+    }  # fmt: skip
+    told["driftless walk"] = reversion_chance(
+        after["z"].to_numpy(), after["spread_std"].to_numpy(), after["spread_change_std"].to_numpy(),
+        revert_z=labels.revert_z, horizon=labels.horizon,
+    )  # fmt: skip
+    return {name: float(roc_auc_score(after["label"], chance)) for name, chance in told.items()}
 
 
 def turned(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -308,8 +345,10 @@ def main() -> int:
     seconds = whole(given.pairs, given.bars, 2)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     figures = ", ".join(f"{name} {ratio:,.1f} x" for name, ratio in faster.items())
+    nothing = ", ".join(f"{area[f'{kind}.{name}']:.4f}" for kind in ("fair", "turned") for name in NULL_MODELS)
     say(
-        f"\ntrain: {figures}; null AUC {area['turned']:.4f}; whole {seconds:.0f} s; "
+        f"\ntrain: {figures}; null AUC {nothing}; z_threshold labels of walks {area['z_threshold.lightgbm']:.3f}, "
+        f"by formula {area['z_threshold.driftless walk']:.3f}; whole {seconds:.0f} s; "
         f"peak {peak:.2f} GiB{'; BROKEN: ' + ', '.join(broken) if broken else ''}"
     )
     return 1 if broken else 0

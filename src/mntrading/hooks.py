@@ -236,13 +236,12 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]
         """Models with runs of their own, and the registry's aliases by what this run chose and promoted."""
         if {"model_scores", "pair_models"} <= self._saved and self.run_id:
             tracking.log_models(self.run_id, catalog["model_scores"].load(), catalog["pair_models"].load())
-        for name, key, alias in (
-            ("champion_registry", "champions", tracking.CHAMPION),
-            ("production_map", "pairs", tracking.PRODUCTION),
-        ):
-            if name in self._saved:
-                used = {entry["model"]["sha256"] for entry in catalog[name].load()[key] if entry["model"]}
-                tracking.move_alias(alias, used)
+        if "champion_registry" in self._saved:
+            for alias, hashes in tracking.contenders(catalog["champion_registry"].load()).items():
+                tracking.move_alias(alias, hashes)
+        if "production_map" in self._saved:
+            promoted = catalog["production_map"].load()["pairs"]
+            tracking.move_alias(tracking.PRODUCTION, tracking.hashes_of(promoted))
 
     def _log_entry(self, name: str, catalog: DataCatalog) -> None:
         dataset = catalog[name]

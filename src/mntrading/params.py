@@ -290,6 +290,8 @@ class CostParams(Block):
 
     fee_rate: NonNegative
     slippage_bps: NonNegative
+    impact_bps: NonNegative
+    carry: Literal["borrow", "funding"]
     borrow_bps_per_day: NonNegative
 
 
@@ -488,6 +490,26 @@ class ModellingParams(Block):
 # ----------------------------------------------------------------------------------- backtesting
 
 
+class BreakMonitorParams(Block):
+    """When a pair's relation counts as broken: an ADF test on the spread with the hedge ratio held still."""
+
+    max_p_value: Annotated[float, Field(gt=0, lt=1)] | None
+    window_bars: PositiveInt
+    stride_bars: PositiveInt
+    lags: Annotated[int, Field(ge=0, le=20)]
+    every_bars: PositiveInt
+
+    @model_validator(mode="after")
+    def _the_window_holds_a_regression(self) -> Self:
+        points = self.window_bars // self.stride_bars
+        if points < 4 * (self.lags + 3):
+            raise ValueError(
+                f"window_bars {self.window_bars} holds {points} points {self.stride_bars} bars apart, too few for "
+                f"{self.lags} lags: {4 * (self.lags + 3)} are needed"
+            )
+        return self
+
+
 class StrategyParams(Block):
     """The decision rule, in units of z and of the pair's half-life."""
 
@@ -500,6 +522,7 @@ class StrategyParams(Block):
     cooldown_bars: Annotated[int, Field(ge=0)]
     min_hedge_ratio: Positive
     max_hedge_ratio: Positive
+    break_monitor: BreakMonitorParams
 
     @model_validator(mode="after")
     def _levels_are_ordered(self) -> Self:
@@ -510,12 +533,36 @@ class StrategyParams(Block):
         return self
 
 
+class LeggingParams(Block):
+    """A scenario: the share of fills at which the independent leg is filled one bar later than the dependent one."""
+
+    probability: Fraction
+    seed: Annotated[int, Field(ge=0)]
+
+
+class MenuParams(Block):
+    """The candidates a pair's rule is chosen from, inside its formation window; the configured one is always one."""
+
+    enabled: bool
+    windows: tuple[tuple[Annotated[int, Field(ge=10)], Annotated[int, Field(ge=10)]], ...]
+    half_life_multiples: tuple[Positive, ...]
+    entry_z: tuple[Positive, ...]
+    exit_z: tuple[NonNegative, ...]
+    stop_z: tuple[Positive, ...]
+    optimal: bool
+    min_profit_bps: NonNegative
+    n_blocks: Annotated[int, Field(ge=2)]
+    max_overfitting: Fraction
+
+
 class BacktestParams(Block):
     """How decisions become trades."""
 
     strategy: StrategyParams
     costs: CostParams
     fill_at: Literal["open", "close"]
+    legging: LeggingParams
+    menu: MenuParams
 
 
 class StatisticsParams(Block):
@@ -524,9 +571,33 @@ class StatisticsParams(Block):
     level: Annotated[float, Field(gt=0.5, lt=1)]
     n_boot: PositiveInt
     seed: Annotated[int, Field(ge=0)]
+    pbo_splits: Annotated[int, Field(ge=2, le=20, multiple_of=2)]
+
+
+class BenchmarkParams(Block):
+    """Lines to hold the portfolios against."""
+
+    placebo_seed: Annotated[int, Field(ge=0)]
+
+
+class RobustnessParams(Block):
+    """What the whole-roster portfolio is traded again with; steps of z are added to the strategy's own levels."""
+
+    cost_multiple: Annotated[float, Field(ge=1)]
+    shift_bars: PositiveInt
+    entry_z_steps: tuple[float, ...]
+    exit_z_steps: tuple[float, ...]
 
 
 # ------------------------------------------------------------------------------------ deployment
+
+
+class ClusterParams(Block):
+    """When pairs count as moving together."""
+
+    linkage: Literal["single", "average"]
+    min_correlation: OpenFraction
+    min_days: Annotated[int, Field(ge=3)]
 
 
 class ChampionParams(Block):
@@ -539,6 +610,9 @@ class ChampionParams(Block):
     min_deflated_sharpe: Fraction
     survives_cost_multiple: Annotated[float, Field(ge=1)]
     max_pairs_per_symbol: PositiveInt
+    max_pairs_per_cluster: PositiveInt
+    clusters: ClusterParams
+    n_challengers: Annotated[int, Field(ge=0)]
 
 
 class PortfolioParams(Block):
@@ -581,6 +655,8 @@ BLOCKS: dict[str, type[Block]] = {
     "modelling": ModellingParams,
     "backtest": BacktestParams,
     "statistics": StatisticsParams,
+    "benchmarks": BenchmarkParams,
+    "robustness": RobustnessParams,
     "champions": ChampionParams,
     "portfolio": PortfolioParams,
     "production": ProductionParams,

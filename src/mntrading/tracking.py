@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,9 +19,11 @@ from mntrading.datasets.models import model_meta
 
 REGISTERED: Final = "mntrading"
 """Prefix of the registered models' names: one for each group of pairs, ``mntrading-pooled``."""
-CANDIDATE, CHAMPION, PRODUCTION = "candidate", "champion", "production"
+CANDIDATE, CHALLENGER, CHAMPION, PRODUCTION = "candidate", "challenger", "champion", "production"
 _LIVE: Final = "live"
 _PARENT: Final = "mlflow.parentRunId"
+_EXAMPLE: Final = "input_example.json"
+_MOST_METRICS: Final = 1000  # that MLflow takes at once
 
 
 def log_models(run_id: str, scores: Mapping[str, Any], pair_models: Partitions) -> None:
@@ -40,16 +42,20 @@ def log_models(run_id: str, scores: Mapping[str, Any], pair_models: Partitions) 
 
     client = MlflowClient()
     experiment = client.get_run(run_id).info.experiment_id
+    made_of = {"feature_spec": pair_models.meta["feature_spec"]}
+    made_of |= {f"sha256.{name}": digest for name, digest in scores["inputs"].items()}
     folds: dict[str, str] = {}
     for id_, fit in scores["cross_validated"].items():
         fold, _, group = id_.partition("/")
         if fold not in folds:
-            folds[fold] = _run(client, experiment, run_id, fold, _fold_metrics(scores, fold), {})
+            folds[fold] = _run(client, experiment, run_id, fold, _fold_metrics(scores, fold), made_of)
+            _log_figures(client, folds[fold], _fold_figures(scores, fold))
         params = {"chosen": str(fit["chosen"]), "reason": fit["reason"], "group": group}
         params |= {f"n_{name}": str(fit["details"][f"n_{name}"]) for name in ("trials",) if fit["details"]}
-        child = _run(client, experiment, folds[fold], f"{fold}/{group}", _chosen_metrics(fit), params)
+        known = made_of | ({"sha256.model": pair_models.digests[id_]} if id_ in pair_models else {})
+        child = _run(client, experiment, folds[fold], f"{fold}/{group}", _chosen_metrics(fit), known, params)
         if id_ in pair_models:
-            _log_figures(client, child, fit["details"])
+            _log_figures(client, child, _model_figures(fit["details"]))
             source = _log_model(client, child, id_, pair_models, scores["inputs"])
             if fold == _LIVE:
                 _register(client, group, source, child, pair_models.digests[id_])
@@ -61,7 +67,7 @@ def move_alias(alias: str, hashes: Collection[str]) -> dict[str, str]:
     Parameters
     ----------
     alias
-        ``CHAMPION`` or ``PRODUCTION``.
+        ``CHAMPION``, ``CHALLENGER`` or ``PRODUCTION``.
     hashes
         SHA-256 of the stored models that are to have it.
 
@@ -84,6 +90,21 @@ def move_alias(alias: str, hashes: Collection[str]) -> dict[str, str]:
     return moved
 
 
+def contenders(registry: Mapping[str, Any]) -> dict[str, set[str]]:
+    """SHA-256 by alias of the models that a registry's champions and challengers trade with.
+
+    A model that serves a champion is no challenger, whatever other pairs it serves: it would challenge itself.
+    """
+    champions = hashes_of(registry["champions"])
+    challengers = hashes_of(entry for entry in registry["rejected"] if entry["challenger"])
+    return {CHAMPION: champions, CHALLENGER: challengers - champions}
+
+
+def hashes_of(entries: Iterable[Mapping[str, Any]]) -> set[str]:
+    """SHA-256 of the models that entries of a registry or a production map name."""
+    return {entry["model"]["sha256"] for entry in entries if entry["model"]}
+
+
 def _registered(client: Any) -> Iterator[Any]:
     """Every model the project has registered, page by page."""
     token = None
@@ -94,49 +115,85 @@ def _registered(client: Any) -> Iterator[Any]:
 
 
 def _run(
-    client: Any, experiment: str, parent: str, name: str, metrics: Mapping[str, Any], params: Mapping[str, str]
+    client: Any,
+    experiment: str,
+    parent: str,
+    name: str,
+    metrics: Iterable[tuple[str, Any, int]],
+    tags: Mapping[str, str],
+    params: Mapping[str, str] | None = None,
 ) -> str:
-    """A finished run below another one."""
+    """A finished run below another one; a metric is its name, its value and the split it is of."""
     from mlflow.entities import Metric, Param
 
-    run = client.create_run(experiment, run_name=name, tags={_PARENT: parent})
+    run = client.create_run(experiment, run_name=name, tags={_PARENT: parent, **tags})
     now = int(time.time() * 1000)
-    known = [Metric(key, float(value), now, 0) for key, value in metrics.items() if value is not None]
-    client.log_batch(run.info.run_id, known, [Param(key, value) for key, value in params.items()])
+    known = [Metric(key, float(value), now, step) for key, value, step in metrics if value is not None]
+    given = [Param(key, value) for key, value in (params or {}).items()]
+    for first in range(0, max(len(known), 1), _MOST_METRICS):
+        client.log_batch(run.info.run_id, known[first : first + _MOST_METRICS], given if first == 0 else [])
     client.set_terminated(run.info.run_id)
     return str(run.info.run_id)
 
 
-def _fold_metrics(scores: Mapping[str, Any], fold: str) -> dict[str, Any]:
-    return {f"out_of_sample.{name}": value for name, value in scores["out_of_sample"].get(fold, {}).items()}
+def _fold_metrics(scores: Mapping[str, Any], fold: str) -> Iterator[tuple[str, Any, int]]:
+    """Out-of-sample scores of a fold's trading window; none for the live one."""
+    for name, value in scores["out_of_sample"].get(fold, {}).items():
+        yield f"out_of_sample.{name}", value, 0
 
 
-def _chosen_metrics(fit: Mapping[str, Any]) -> dict[str, Any]:
-    """Cross-validated scores of every candidate, and of the chosen model what there is."""
-    out = {
-        f"cross_validated.{row['model']}.{name}": value
-        for row in fit["candidates"]
-        for name, value in row.items()
-        if name != "model"
-    }
+def _chosen_metrics(fit: Mapping[str, Any]) -> Iterator[tuple[str, Any, int]]:
+    """Cross-validated scores of every candidate, also split by split, and of the chosen model what there is."""
     details = fit["details"]
-    out |= {f"stability.{name}": value for name, value in details.get("stability", {}).items()}
-    out |= {f"threshold.{name}": value for name, value in (details.get("threshold") or {}).items()}
-    return out
+    for prefix, step, rows in [
+        ("cross_validated", 0, fit["candidates"]),
+        *(("split", k, split["candidates"]) for k, split in enumerate(details.get("splits", []))),
+    ]:
+        for row in rows:
+            yield from ((f"{prefix}.{row['model']}.{name}", row[name], step) for name in row if name != "model")
+    for part in ("stability", "threshold"):
+        yield from ((f"{part}.{name}", value, 0) for name, value in (details.get(part) or {}).items())
 
 
-def _log_figures(client: Any, run_id: str, details: Mapping[str, Any]) -> None:
+def _fold_figures(scores: Mapping[str, Any], fold: str) -> dict[str, Any]:
+    """Figures of a fold's trading window, where its models told anything."""
+    details = scores["details"].get(fold)
+    if not details or not details["bins"]:
+        return {}
+    return _curves("out of sample", details["bins"], details["curves"], scores["out_of_sample"][fold]["base_rate"])
+
+
+def _model_figures(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures of a trained model, of out-of-fold rows."""
     from mntrading.reporting import model_figures
 
-    bins, roc = pd.DataFrame(details["calibration"]["bins"]), details["curves"]["roc"]
+    bins = details["calibration"]["bins"]
+    rows = sum(line["n_rows"] for line in bins)
+    base_rate = sum(line["n_rows"] * line["share"] for line in bins) / rows
     importance = pd.DataFrame(details["importance"]).astype({"permutation": float, "permutation_std": float})
-    figures = {
-        "calibration": model_figures.calibration_figure({"cross-validated": bins}),
-        "roc": model_figures.roc_figure(
-            {"cross-validated": pd.DataFrame(roc, columns=["false_positive", "true_positive"])}
-        ),
+    return {
+        **_curves("cross-validated", bins, details["curves"], base_rate),
         "importance": model_figures.importance_figure(importance),
     }
+
+
+def _curves(
+    name: str, bins: list[Any], curves: Mapping[str, list[list[float]]], base_rate: float | None
+) -> dict[str, Any]:
+    from mntrading.reporting import model_figures
+
+    roc = pd.DataFrame(curves["roc"], columns=["false_positive", "true_positive"])
+    precision_recall = pd.DataFrame(curves["precision_recall"], columns=["recall", "precision"])
+    return {
+        "calibration": model_figures.calibration_figure({name: pd.DataFrame(bins)}),
+        "roc": model_figures.roc_figure({name: roc}),
+        "precision_recall": model_figures.precision_recall_figure({name: precision_recall}, base_rate),
+    }
+
+
+def _log_figures(client: Any, run_id: str, figures: Mapping[str, Any]) -> None:
+    if not figures:
+        return
     with tempfile.TemporaryDirectory() as folder:
         for name, figure in figures.items():
             figure.write_html(Path(folder) / f"{name}.html", include_plotlyjs="cdn")
@@ -160,11 +217,12 @@ def _log_model(client: Any, run_id: str, id_: str, pair_models: Partitions, inpu
             inputs=Schema([ColSpec("double", name) for name in names]),
             outputs=Schema([ColSpec("double", name) for name in ("probability", "novelty")]),
         ),
+        saved_input_example_info={"artifact_path": _EXAMPLE, "type": "dataframe", "pandas_orient": "split"},
         metadata={"feature_spec": meta["feature_spec"], **{f"inputs.{k}": v for k, v in inputs.items()}},
     )
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model.zip").write_bytes(data)
-        example.to_json(Path(folder) / "input_example.json", orient="split", index=False)
+        example.to_json(Path(folder) / _EXAMPLE, orient="split", index=False)
         described.save(str(Path(folder) / "MLmodel"))
         client.log_artifacts(run_id, folder, "model")
     return f"{client.get_run(run_id).info.artifact_uri}/model"

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel
 
+from mntrading.params import BreakMonitorParams, LeggingParams, MenuParams
+
 START = pd.Timestamp("2025-03-01", tz="UTC")
 A, B = "AAA/USDT", "BBB/USDT"
 
@@ -80,3 +82,11 @@ def same_bits(left: npt.ArrayLike, right: npt.ArrayLike) -> bool:
     a[np.isnan(a)] = np.nan
     b[np.isnan(b)] = np.nan
     return bool((a.view(np.int64) == b.view(np.int64)).all())
+
+
+UNWATCHED = BreakMonitorParams(max_p_value=None, window_bars=40, stride_bars=1, lags=1, every_bars=5)
+ON_TIME = LeggingParams(probability=0.0, seed=0)
+AS_CONFIGURED = MenuParams(
+    enabled=False, windows=(), half_life_multiples=(), entry_z=(), exit_z=(), stop_z=(), optimal=False,
+    min_profit_bps=0.0, n_blocks=4, max_overfitting=0.5,
+)  # fmt: skip

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+from arch.tests.unitroot import test_engle_granger as arch_published
 from statsmodels.regression.linear_model import OLS
 from statsmodels.tools.sm_exceptions import CollinearityWarning
 from statsmodels.tsa.stattools import adfuller, coint
@@ -490,6 +491,26 @@ def test_statistic_is_that_of_arch():
     for row in engle_granger_pairs(frame).itertuples():
         stat = engle_granger(frame[row.dependent], frame[row.independent], trend="c", lags=row.lag).stat
         assert row.t_stat == pytest.approx(stat, abs=1e-7)
+
+
+arch_series = arch_published.data
+"""The fixture of arch's own tests: three walks x, y and z, and w, which follows y; as a frame and as an array."""
+
+
+@pytest.mark.parametrize("autolag", ["aic", "bic"])
+@pytest.mark.parametrize("trend", ["n", "c", "ct"])
+def test_values_that_arch_publishes_for_its_fixture(arch_series, trend, autolag):
+    """Statistics and lags; p-values to the second digit, as arch has tables of its own."""
+    prices = as_frame(np.asarray(arch_series)).set_axis(["x", "y", "z", "w"], axis=1)
+    for row in engle_granger_pairs(prices[["x", "y"]], trend=trend, autolag=autolag).itertuples():
+        t_stat, p_value, _ = arch_published.NULL_TEST_VALUES[trend, row.dependent]
+        assert row.t_stat == pytest.approx(t_stat, rel=1e-4)
+        assert row.p_value == pytest.approx(p_value, abs=5e-3)
+    for row in engle_granger_pairs(prices[["w", "y"]], max_lag=17, trend=trend, autolag=autolag).itertuples():
+        t_stat, p_value, _, lag = arch_published.ALT_TEST_VALUES[autolag, trend, row.dependent]
+        assert row.t_stat == pytest.approx(t_stat, rel=1e-4)
+        assert row.lag == lag
+        assert row.p_value == pytest.approx(p_value, abs=1e-4)
 
 
 def test_scaling_a_leg_scales_the_hedge_ratio_and_leaves_the_test():

@@ -135,4 +135,4 @@ def test_a_model_of_a_package_that_is_missing_names_its_extra(name, hyper, monke
     X, y = table(100)
     with pytest.raises(ParameterError, match=f"{name} is not installed") as caught:
         estimators.fit(name, X, y, feature_names=NAMES, seed=0, params=hyper)
-    assert f"mntrading[{name}]" in caught.value.fix
+    assert f"'.[{name}]'" in caught.value.fix

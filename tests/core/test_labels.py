@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_bars import A, B, bars_of, changed, grid, two_legs, until
+from made_bars import AS_CONFIGURED, ON_TIME, UNWATCHED, A, B, bars_of, changed, grid, two_legs, until
 
 from mntrading.core.backtest import run_pair
 from mntrading.core.features import build_features
 from mntrading.core.labels import label, spec_hash
 from mntrading.params import BacktestParams, FeatureParams, LabelParams, StrategyParams
 
-FREE = {"fee_rate": 0.0, "slippage_bps": 0.0, "borrow_bps_per_day": 0.0}
+FREE = {"fee_rate": 0.0, "slippage_bps": 0.0, "borrow_bps_per_day": 0.0, "impact_bps": 0.0, "carry": "borrow"}
 TRADE = {"barriers_in": "notional", "take_profit": 0.02, "stop_loss": 0.02, "fill_at": "open", "costs": FREE}
 TOUCH = LabelParams(label_type="z_threshold", zscore_threshold=2.0, revert_z=0.5, horizon=3, net_pnl=TRADE)
 DIRECTION = changed(TOUCH, label_type="revert_direction")
@@ -137,7 +137,7 @@ def test_labels_are_those_of_looking_forward_bar_by_bar(seed, horizon, threshold
 # --- net P&L of the trade
 
 
-COSTS = {"fee_rate": 0.0005, "slippage_bps": 1.0, "borrow_bps_per_day": 50.0}
+COSTS = {"fee_rate": 0.0005, "slippage_bps": 1.0, "borrow_bps_per_day": 50.0, "impact_bps": 0.0, "carry": "borrow"}
 NET = changed(
     TOUCH, label_type="net_pnl", zscore_threshold=1.0, horizon=12,
     net_pnl={"barriers_in": "deviations", "take_profit": 1.0, "stop_loss": 1.5, "fill_at": "open", "costs": COSTS},
@@ -219,9 +219,11 @@ def test_a_labelled_trade_that_runs_to_its_horizon_earns_what_the_backtest_books
     out = label(frame, *legs, params)
     strategy = StrategyParams(
         signals_from="z", probability_threshold=0.5, entry_z=1.0, exit_z=0.0, stop_z=1e9, max_holding_half_lives=1.0,
-        cooldown_bars=0, min_hedge_ratio=1e-9, max_hedge_ratio=1e9,
+        cooldown_bars=0, min_hedge_ratio=1e-9, max_hedge_ratio=1e9, break_monitor=UNWATCHED,
     )  # fmt: skip
-    rule = BacktestParams(strategy=strategy, costs=params.net_pnl.costs, fill_at=at)
+    rule = BacktestParams(
+        strategy=strategy, costs=params.net_pnl.costs, fill_at=at, legging=ON_TIME, menu=AS_CONFIGURED
+    )
     compared = 0
     for moment in out.index[::7]:
         # z is told to be beyond the level until the time stop, one bar before the fill at the horizon

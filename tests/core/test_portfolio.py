@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_bars import A, B, changed, grid, two_legs
+from made_bars import AS_CONFIGURED, ON_TIME, UNWATCHED, A, B, changed, grid, two_legs
 
 from mntrading.core.backtest import run_pair
 from mntrading.core.errors import BarDataError, ParameterError
@@ -403,7 +403,7 @@ def test_on_any_book_entries_break_no_cap_and_orders_lead_exactly_to_the_targets
 # ------------------------------------------------------------------------------------- simulate
 
 WIDE = changed(P, max_symbol_weight=50.0, max_gross=50.0, max_net=50.0)
-COSTS = CostParams(fee_rate=0.001, slippage_bps=3.0, borrow_bps_per_day=40.0)
+COSTS = CostParams(fee_rate=0.001, slippage_bps=3.0, borrow_bps_per_day=40.0, impact_bps=0.0, carry="borrow")
 
 
 def matrices(n: int, seed: int, symbols: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -469,10 +469,15 @@ def test_one_pair_without_caps_earns_what_the_pair_backtest_says(fill_at):
     )  # fmt: skip
     rule = StrategyParams(
         signals_from="z", probability_threshold=0.5, entry_z=1.5, exit_z=0.5, stop_z=6.0, max_holding_half_lives=3.0,
-        cooldown_bars=2, min_hedge_ratio=0.05, max_hedge_ratio=20.0,
+        cooldown_bars=2, min_hedge_ratio=0.05, max_hedge_ratio=20.0, break_monitor=UNWATCHED,
     )  # fmt: skip
     features = build_features(*legs, spec)
-    alone = run_pair(*legs, features, BacktestParams(strategy=rule, costs=COSTS, fill_at=fill_at), half_life_bars=6.0)
+    alone = run_pair(
+        *legs,
+        features,
+        BacktestParams(strategy=rule, costs=COSTS, fill_at=fill_at, legging=ON_TIME, menu=AS_CONFIGURED),
+        half_life_bars=6.0,
+    )
     close, fill = (
         pd.DataFrame({s: bars[c].to_numpy() for s, bars in zip((A, B), legs, strict=True)}, index=features.index)
         for c in ("close", fill_at)

@@ -325,6 +325,12 @@ def test_the_number_of_threads_changes_nothing(rules):
     pd.testing.assert_frame_equal(one.tests, two.tests, check_exact=True)
 
 
+def test_progress_counts_the_tests_of_both_directions(rules):
+    seen: list[tuple[int, int]] = []
+    found = screen(*market(6, [(0, 1)]), rules, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (2 * found.n_tests, 2 * found.n_tests) == (30, 30)
+
+
 def test_matrices_given_are_left_as_they_were(rules):
     close, volume = market(4, [(0, 1)])
     before = close.copy(), volume.copy()

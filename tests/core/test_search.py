@@ -61,7 +61,7 @@ def test_without_optuna_a_search_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ParameterError, match="optuna is not installed") as caught:
         fitting.fit("logistic_regression", sample(), PARAMS)
-    assert "mntrading[optuna]" in caught.value.fix
+    assert "'.[optuna]'" in caught.value.fix
 
 
 def test_a_search_is_never_worse_than_the_configured_values_and_repeats_itself():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_bars import UNWATCHED
 
 from mntrading.core import strategy
 from mntrading.core.strategy import (
@@ -16,9 +17,11 @@ from mntrading.core.strategy import (
     HOLD,
     NEVER,
     REASONS,
+    Rule,
     StrategyState,
     decide,
     max_holding_bars,
+    rule_of,
     step,
 )
 from mntrading.params import StrategyParams
@@ -26,17 +29,19 @@ from mntrading.params import StrategyParams
 NAN = math.nan
 RULE = StrategyParams(
     signals_from="auto", probability_threshold=0.6, entry_z=2.0, exit_z=0.5, stop_z=4.0, max_holding_half_lives=2.0,
-    cooldown_bars=3, min_hedge_ratio=0.2, max_hedge_ratio=5.0,
+    cooldown_bars=3, min_hedge_ratio=0.2, max_hedge_ratio=5.0, break_monitor=UNWATCHED,
 )  # fmt: skip
 ENTRY = "entry: z beyond the entry level"
 FLAT, LONG, SHORT = StrategyState(), StrategyState(1, 2), StrategyState(-1, 2)
 
 
 def on(state: StrategyState, **known: object) -> tuple[StrategyState, int, str]:
-    row = {
+    given = {
         "z": 0.0, "hedge_ratio": 1.0, "probability": 0.9, "half_life_bars": 10.0, "needs_probability": True,
-    }  # fmt: skip
-    return step(state, RULE, **(row | known))
+        "threshold": None,
+    } | known  # fmt: skip
+    asked = {name: given.pop(name) for name in ("half_life_bars", "needs_probability", "threshold")}
+    return step(state, rule_of(RULE, **asked), **given)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +75,7 @@ def on(state: StrategyState, **known: object) -> tuple[StrategyState, int, str]:
         (FLAT, {"z": 3.0, "closing": True}, FLAT, HOLD, "no entry: entries are not allowed now"),
         (
             StrategyState(cooldown=2), {"z": 3.0}, StrategyState(cooldown=1), HOLD,
-            "no entry: cooling down after a stop",
+            "no entry: cooling down after a stop or a break",
         ),
         (LONG, {"z": -2.0}, StrategyState(1, 3), HOLD, ""),
         (LONG, {"z": -0.51}, StrategyState(1, 3), HOLD, ""),
@@ -122,13 +127,31 @@ def test_a_model_that_is_not_asked_for_needs_no_probability():
     assert on(FLAT, z=3.0, probability=None, needs_probability=False)[1] == ENTER
 
 
+def decided(state: StrategyState, *, z: float, broken: bool) -> tuple[StrategyState, int, str]:
+    rule = rule_of(RULE, half_life_bars=None, needs_probability=False)
+    *after, action, reason = decide(
+        state.side, state.bars_held, state.cooldown, z, 1.0, NAN, False, broken, True, False, rule
+    )
+    return StrategyState(*after), action, REASONS[reason]
+
+
+def test_a_broken_pair_is_left_and_cools_down_and_is_not_entered():
+    left = "break: nothing draws the held spread back any more"
+    assert decided(LONG, z=-2.5, broken=True) == (StrategyState(cooldown=3), EXIT, left)
+    assert decided(LONG, z=NAN, broken=True) == (StrategyState(cooldown=3), EXIT, left)
+    assert decided(LONG, z=0.0, broken=True)[2] == "reverted: z back at the exit level"
+    assert decided(LONG, z=-4.0, broken=True)[2] == "stop: z beyond the stop level"
+    assert decided(FLAT, z=-2.5, broken=True) == (FLAT, HOLD, "no entry: nothing draws the spread back any more")
+    assert decided(FLAT, z=-1.5, broken=True)[2] == "no entry: z within the entry level"
+
+
 def test_every_reason_can_be_given():
     given_reasons = {
         on(FLAT, z=2.5)[2], on(LONG, z=0.0)[2], on(LONG, z=-5.0)[2], on(LONG, z=-2.0, half_life_bars=0.5)[2],
         on(LONG, z=-2.0, closing=True)[2], on(LONG, z=-2.0)[2], on(FLAT, z=NAN)[2], on(FLAT, z=1.0)[2],
         on(FLAT, z=3.0, probability=0.1)[2], on(StrategyState(cooldown=1), z=3.0)[2],
         on(FLAT, z=3.0, closing=True)[2], on(FLAT, z=3.0, hedge_ratio=9.0)[2], on(FLAT, z=5.0)[2],
-        on(FLAT, z=3.0, barred=True)[2],
+        on(FLAT, z=3.0, barred=True)[2], *(decided(state, z=-2.5, broken=True)[2] for state in (FLAT, LONG)),
     }  # fmt: skip
     assert given_reasons == set(REASONS)
 
@@ -174,21 +197,19 @@ def test_the_live_step_is_the_backtests_decision(
     least = 0.6 if threshold is None or math.isnan(threshold) else threshold
     state = StrategyState(side, held, cooldown)
     after, action, reason = step(
-        state, RULE, z=z, hedge_ratio=hedge_ratio, probability=probability, half_life_bars=half_life,
-        needs_probability=needs, threshold=threshold, barred=barred, entries_allowed=allowed, closing=closing,
+        state, rule_of(RULE, half_life_bars=half_life, needs_probability=needs, threshold=threshold), z=z,
+        hedge_ratio=hedge_ratio, probability=probability, barred=barred, entries_allowed=allowed, closing=closing,
     )  # fmt: skip
-    expected = decide(
-        side, held, cooldown, z, hedge_ratio, np.nan if probability is None else probability, needs, barred, allowed,
-        closing, 2.0, 0.5, 4.0, least, 0.2, 5.0, max_holding_bars(RULE, half_life), 3,
-    )  # fmt: skip
+    rule = Rule(needs, 2.0, 0.5, 4.0, least, 0.2, 5.0, max_holding_bars(RULE, half_life), 3)
+    chance = np.nan if probability is None else probability
+    expected = decide(side, held, cooldown, z, hedge_ratio, chance, barred, False, allowed, closing, rule)
     assert (after.side, after.bars_held, after.cooldown, action) == expected[:4]
     assert reason == REASONS[expected[4]]
     assert (action == ENTER) == (side == 0 and after.side != 0)
     assert (action == EXIT) == (side != 0 and after.side == 0)
     assert expected == decide.py_func(
-        side, held, cooldown, z, hedge_ratio, np.nan if probability is None else probability, needs, barred, allowed,
-        closing, 2.0, 0.5, 4.0, least, 0.2, 5.0, max_holding_bars(RULE, half_life), 3,
-    )  # fmt: skip
+        side, held, cooldown, z, hedge_ratio, chance, barred, False, allowed, closing, rule
+    )
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ def test_a_model_of_an_extra_that_is_missing_names_it(name, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ArtifactError, match=f"is a model of {name}, which is not installed") as caught:
         encode_model(StoredModel(name, object()))
-    assert caught.value.fix == f"pip install 'mntrading[{name}]'"
+    assert caught.value.fix == f"uv pip install --editable '.[{name}]'"
 
 
 def _parts(data: bytes) -> dict[str, bytes]:

@@ -222,6 +222,24 @@ class TestBars:
             "BIG/USDT@20250102T0000": [0, 24], "BIG/USDT": [24, 100], "MID/USDT": [0, 100], "LOW/USDT": [0, 100],
         }  # fmt: skip
 
+    def test_a_symbol_that_is_new_on_the_roster_gets_its_whole_history_and_the_others_what_is_new(self, made, tmp_path):
+        coarse, fine = bars_dataset(tmp_path), bars_dataset(tmp_path, "5m")
+        whole, newest, asked = T0, T0 + 100 * HOUR, []
+        for pairs in ([("BIG/USDT", "MID/USDT")], [("BIG/USDT", "LOW/USDT")], []):
+            markets = ingest(made, coarse)
+            STATE.asked.clear()
+            for update in fetch_bars_5m(
+                made.market, made.ingestion, markets, roster(pairs), coarse.load(), fine.load()
+            ):
+                fine.save(update)
+            asked.append({symbol for symbol, _ in STATE.asked})
+            STATE.now += HOUR
+        assert asked == [{"BIG/USDT", "MID/USDT"}, {"BIG/USDT", "LOW/USDT"}, set()]
+        spans = {symbol: fine.load().span(symbol) for symbol in fine.load()}
+        assert spans == {
+            "BIG/USDT": (whole, newest + HOUR), "LOW/USDT": (whole, newest + HOUR), "MID/USDT": (whole, newest),
+        }  # fmt: skip
+
     def test_a_live_cycle_fetches_the_newest_bars_of_what_is_traded_and_held(self, made, tmp_path):
         fine = bars_dataset(tmp_path, "5m")
         markets = markets_of(made, bars_dataset(tmp_path))

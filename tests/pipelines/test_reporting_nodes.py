@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 
 from mntrading.core.bars import bars_from_rows
+from mntrading.core.performance import Performance
 from mntrading.core.roster import Roster, RosterPair
 from mntrading.core.schedule import Fold
 from mntrading.core.types import Pair
@@ -34,13 +36,9 @@ FOLDS = (
 )
 STAMP = "20240116T000000Z"
 OUTPUTS = ("research_report", "research_report_html", "latest_report", "latest_report_html")
-TOTAL = dict.fromkeys(
-    (
-        "total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_low", "sharpe_high",
-        "probabilistic_sharpe", "sortino", "max_drawdown", "n_days", "n_fills", "turnover", "costs", "mean_gross",
-    ),
-    0.25,
-)  # fmt: skip
+TOTAL = {field.name: 0.25 for field in fields(Performance)} | {"n_fills": 4.0}
+AMOUNTS = dict.fromkeys(("gross", "fees", "slippage", "borrow", "net", "turnover"), 0.01)
+LINES = ("cash", "buy_and_hold", "z_rule", "placebo")
 SCORE = {"roc_auc": None, "lift": None, "base_rate": None, "n_rows": 0.0}
 
 
@@ -106,14 +104,28 @@ def entries(path, pairs, params):
     registry = stored(
         {
             "inputs": {"roster": digest(roster)},
-            "champions": [{"pair_id": pair.id, "champion": True, "reasons": [], "figures": {}} for pair in pairs],
+            "champions": [
+                {"pair_id": pair.id, "champion": True, "challenger": False, "reasons": [], "figures": {}}
+                for pair in pairs
+            ],
             "rejected": [],
+            "n_trials": 1,
+            "explanation": "all of them",
         }
     )
     summary = {
         "inputs": {"roster": digest(roster)},
         "parameters": {name: hashes[name] for name in ("backtest", "statistics")},
         "portfolio": {"champions": TOTAL, "roster": TOTAL},
+        "benchmarks": dict.fromkeys(LINES, TOTAL),
+        "attribution": {
+            name: {"total": AMOUNTS, "folds": [{"fold": "fold_00", **AMOUNTS}]}
+            for name in ("champions", "roster", *LINES)
+        },
+        "candidates": {
+            "n_candidates": len(pairs), "n_days": 4, "pbo": None,
+            **dict.fromkeys(("spa_lower", "spa_consistent", "spa_upper")),
+        },
         "folds": [
             {
                 "fold": "fold_00", "trading_start": str(FOLDS[0].formation_end),
@@ -124,6 +136,12 @@ def entries(path, pairs, params):
         "pairs": [
             {"pair_id": pair.id, "n_windows": 1, "n_trades": 1.0, "net_pnl": 0.01, "costs": 0.001} for pair in pairs
         ],
+    }  # fmt: skip
+    robustness = {
+        "inputs": {"roster": digest(roster)},
+        "entry_z": 2.0, "exit_z": 0.5, "cost_multiple": 2.0, "shift_bars": 1,
+        "scenarios": [{"name": "as_traded", "looks_ahead": False, **TOTAL}],
+        "neighbourhood": [{"entry_z": 2.0, "exit_z": 0.5, "total_return": 0.1, "sharpe": 1.0, "n_trades": 2.0}],
     }  # fmt: skip
     orders = {
         "bar_close": "2024-01-16T00:00:00Z", "equity": 1.0, "gross": 0.0, "net": 0.0, "kill_switch": "active",
@@ -151,6 +169,7 @@ def entries(path, pairs, params):
         "roster": roster,
         "equity_curves": equity if pairs else equity.iloc[:0][[]],
         "backtest_summary": summary,
+        "robustness": robustness,
         "model_scores": {
             "cross_validated": {},
             "out_of_sample": {"fold_00": SCORE},

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mntrading.compute import WorkersError
 from mntrading.core.bars import from_ms
 from mntrading.core.schedule import LIVE
 from mntrading.datasets import BarsDataset, BarStore, BarsUpdate
-from mntrading.params import ScheduleParams, ScreeningParams
+from mntrading.params import ComputeParams, ScheduleParams, ScreeningParams
 from mntrading.pipelines.screening.nodes import screen_pairs
 
 START = pd.Timestamp("2025-01-01", tz="UTC")
@@ -63,13 +64,14 @@ def run(
     rules: ScreeningParams,
     params: Any,
     stored: dict[str, Any] | None = None,
+    compute: ComputeParams | None = None,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame], dict[str, Any]]:
     markets = {
         "as_of": (closes.index[-1] + pd.Timedelta(1, unit="h")).isoformat(),
         "since": START.isoformat(),
         "symbols": {symbol: {} for symbol in closes},
     }
-    return screen_pairs(store(folder, closes), markets, stored, rules, SCHEDULE, params.compute)
+    return screen_pairs(store(folder, closes), markets, stored, rules, SCHEDULE, compute or params.compute)
 
 
 def symbols_of(tests: pd.DataFrame) -> set[str]:
@@ -139,3 +141,16 @@ def test_the_live_screen_holds_on_to_the_live_pairs_of_the_run_before(tmp_path, 
     # made again of the same bars it stays the same
     _, _, again = run(tmp_path / "again", closes, strict, params, after)
     assert again == after
+
+
+def test_the_tests_go_to_the_workers_that_are_asked_for_and_to_no_others(tmp_path, rules, params):
+    absent = ComputeParams(backend="dask", n_workers=1, scheduler="tcp://127.0.0.1:1")
+    with pytest.raises(WorkersError, match="no Dask scheduler can be reached"):
+        run(tmp_path / "cluster", prices(), rules, params, compute=absent)
+    by_threads = run(tmp_path / "threads", prices(), rules, params)
+    processes = ComputeParams(backend="loky", n_workers=2, scheduler=None)
+    by_processes = run(tmp_path / "processes", prices(), rules, params, compute=processes)
+    assert by_processes[0] == by_threads[0]
+    assert by_processes[2] == by_threads[2]
+    for stamp, table in by_threads[1].items():
+        pd.testing.assert_frame_equal(by_processes[1][stamp], table, check_exact=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from mntrading.core.performance import Performance
 from mntrading.core.roster import Roster, RosterPair
 from mntrading.core.schedule import Fold
 from mntrading.core.types import Pair
@@ -32,10 +33,14 @@ RUN = {
     "packages": {"kedro": "1.7.0"},
 }
 NO_SCORE = dict.fromkeys(("roc_auc", "lift", "base_rate", "pr_auc", "log_loss", "brier")) | {"n_rows": 0.0}
-STATISTICS = (
-    "total_return", "annual_return", "annual_volatility", "sharpe", "sharpe_low", "sharpe_high",
-    "probabilistic_sharpe", "sortino", "max_drawdown",
-)  # fmt: skip
+STATISTICS = tuple(field.name for field in fields(Performance) if field.name not in ("n_days", "turnover", "costs"))
+LINES = ("cash", "buy_and_hold", "z_rule", "placebo")
+AMOUNTS = {"gross": 0.05, "fees": 0.01, "slippage": 0.002, "borrow": 0.001, "net": 0.037, "turnover": 3.0}
+CANDIDATES = {
+    "of": "pairs", "n_candidates": 3, "n_days": 8, "n_trials": 3, "best": "AAA-USDT__BBB-USDT", "pbo": 0.4,
+    "spa_lower": 0.01, "spa_consistent": 0.02, "spa_upper": 0.03, "best_sharpe": 1.0, "trials_variance": 0.01,
+    "block_length": 2.0,
+}  # fmt: skip
 
 
 def screened(pair, verdict, reason="", *, p=0.001, significant=True, liquidity=1e6):
@@ -68,8 +73,32 @@ BINS = [
 
 def totals(value, *, fills=8.0, days=8.0):
     return dict.fromkeys(STATISTICS, value) | {
-        "n_days": days, "n_fills": fills, "turnover": 2.0, "costs": 0.01, "mean_gross": 0.2,
+        "n_days": days, "n_fills": fills, "turnover": 2.0, "costs": 0.01,
     }  # fmt: skip
+
+
+def lines(value, **of):
+    """The parts of a summary that are about lines."""
+    line = totals(value, **of)
+    attribution = {"total": AMOUNTS, "folds": [{"fold": fold.name, **AMOUNTS} for fold in FOLDS[:2]]}
+    return {
+        "benchmarks": dict.fromkeys(LINES, line),
+        "attribution": dict.fromkeys(("champions", "roster", *LINES), attribution),
+        "candidates": CANDIDATES,
+    }
+
+
+ROBUSTNESS = {
+    "entry_z": 2.0, "exit_z": 0.5, "cost_multiple": 2.0, "shift_bars": 1,
+    "scenarios": [
+        {"name": name, "looks_ahead": name == "earlier", **totals(0.3), "gross_pnl": 0.02}
+        for name in ("as_traded", "costs", "later", "earlier")
+    ],
+    "neighbourhood": [
+        {"entry_z": entry, "exit_z": leave, "total_return": 0.01 * entry, "sharpe": entry, "n_trades": 3.0}
+        for entry in (1.5, 2.0) for leave in (0.25, 0.5)
+    ],
+}  # fmt: skip
 
 
 def candidate(pair, *reasons):
@@ -77,7 +106,9 @@ def candidate(pair, *reasons):
         "n_windows": 2.0, "n_trades": 4.0, "net_pnl": 0.05, "costs": 0.01, "sharpe": 1.5,
         "deflated_sharpe": 0.7, "max_drawdown": 0.02,
     }  # fmt: skip
-    return {"pair_id": pair.id, "champion": not reasons, "reasons": list(reasons), "figures": figures}
+    return {
+        "pair_id": pair.id, "champion": not reasons, "challenger": False, "reasons": list(reasons), "figures": figures,
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -142,7 +173,13 @@ def research(params):
             for fold, entry in zip(FOLDS, roster.folds, strict=True)
         },
         tests=tests,
-        summary={"portfolio": {"champions": totals(0.1), "roster": totals(0.2)}, "folds": folds, "pairs": traded},
+        summary={
+            "portfolio": {"champions": totals(0.1), "roster": totals(0.2)},
+            **lines(0.3),
+            "folds": folds,
+            "pairs": traded,
+        },
+        robustness=ROBUSTNESS,
         equity=equity,
         best=PairRecord(GOOD.id, pd.DataFrame({"spread": wave / 100, "z": 3 * wave}, index=index), trades),
         scores={
@@ -154,7 +191,12 @@ def research(params):
             "total": scored,
             "details": {"total": {"bins": BINS}},
         },
-        registry={"champions": [candidate(GOOD)], "rejected": [candidate(BAD, "Sharpe below 0.5")]},
+        registry={
+            "champions": [candidate(GOOD)],
+            "rejected": [candidate(BAD, "Sharpe below 0.5")],
+            "n_trials": 12,
+            "explanation": "1 of 2 pairs",
+        },
         run=RUN,
         hashes={"roster": "0" * 64},
         doubts=(),
@@ -176,6 +218,7 @@ def nothing(research):
         screens={fold.name: screen(fold, tested=435, nearest=[(GOOD, 0.08), (BAD, 0.3)]) for fold in FOLDS},
         summary={
             "portfolio": dict.fromkeys(("champions", "roster"), totals(None, fills=0.0, days=0.0)),
+            **lines(None, fills=0.0, days=0.0),
             "folds": [line | {"n_pairs": 0, "n_champions": 0} for line in research.summary["folds"]],
             "pairs": [],
         },
@@ -187,7 +230,7 @@ def nothing(research):
             "total": NO_SCORE,
             "details": {"total": {"bins": []}},
         },
-        registry={"champions": [], "rejected": []},
+        registry={"champions": [], "rejected": [], "n_trials": 0, "explanation": "0 of 0 pairs: the roster is empty"},
     )
 
 
@@ -204,6 +247,8 @@ def no_window(nothing, research):
         registry={
             "champions": [],
             "rejected": [{**candidate(GOOD, "no completed trading window on the roster yet"), "figures": {}}],
+            "n_trials": 0,
+            "explanation": "0 of 1 pair: 1 has no completed trading window on the roster yet",
         },
     )
 

@@ -86,14 +86,16 @@ def test_a_universe_too_small_to_test_is_explained(nothing):
 
 
 def test_no_champion_is_explained_by_the_rules_that_failed(research):
-    registry = {"champions": [], "rejected": [research.registry["rejected"][0]] * 2}
+    why = "0 of 2 pairs: 2 have a Sharpe below 0.5; nearest: A__B, Sharpe 0.42 of 0.50"
+    registry = {"champions": [], "rejected": [research.registry["rejected"][0]] * 2, "n_trials": 2}
+    registry["explanation"] = why
     text = said(research_context(replace(research, registry=registry), "x"), "now")
-    assert "None of the 2 pairs on the roster is a champion: Sharpe below 0.5 (2)." in text
+    assert f"No pair on the live roster is a champion. {why}." in text
 
 
 def test_the_only_pair_rejected_is_explained(no_window):
     text = said(research_context(no_window, "x"), "now")
-    assert "The only pair on the roster is no champion: no completed trading window on the roster yet (1)." in text
+    assert "is a champion. 0 of 1 pair: 1 has no completed trading window on the roster yet." in text
 
 
 def test_no_completed_window_is_explained(no_window):
@@ -116,6 +118,61 @@ def test_champions_that_stayed_in_cash_are_explained(research):
     context = research_context(replace(research, summary=summary), "x")
     assert "stayed in cash" in said(context, "performance")
     assert ("Sharpe ratio", "–", "0.20") in cells(context, "performance")
+
+
+def test_every_line_stands_beside_the_portfolios_with_what_its_record_is_worth(research):
+    rows = cells(research_context(research, "x"), "lines")
+    assert [row[0] for row in rows[:6]] == [
+        "Champions", "Whole roster", "Cash", "Buy and hold, equal weights", "z rule without a model",
+        "Placebo: random pairs",
+    ]  # fmt: skip
+    assert rows[3][1:4] == ("30.0%", "0.30", "0.30 to 0.30")
+    text = said(research_context(research, "x"), "lines")
+    assert "p 0.0200 (between 0.0100 and 0.0300)" in text
+    assert "in 40% of the ways" in text
+
+
+def test_a_record_without_a_profit_is_never_long_enough(research):
+    lost = {**research.summary["benchmarks"]["placebo"], "sharpe": -1.0, "min_track_record_days": None}
+    benchmarks = {**research.summary["benchmarks"], "placebo": lost}
+    context = research_context(replace(research, summary={**research.summary, "benchmarks": benchmarks}), "x")
+    assert "never" in next(row for row in cells(context, "lines") if row[0] == "Placebo: random pairs")
+
+
+def test_where_the_profit_went_is_shown_in_total_and_by_window(research):
+    rows = cells(research_context(research, "x"), "lines")
+    assert ("Champions", "5.00%", "1.00%", "0.20%", "0.10%", "3.70%", "3.00") in rows
+    assert ("fold_01, whole roster", "5.00%", "1.00%", "0.20%", "0.10%", "3.70%", "3.00") in rows
+
+
+def test_too_few_days_for_a_test_are_said(research):
+    unknown = {**research.summary["candidates"], "pbo": None} | dict.fromkeys(
+        ("spa_lower", "spa_consistent", "spa_upper")
+    )
+    context = research_context(replace(research, summary={**research.summary, "candidates": unknown}), "x")
+    assert "3 pairs over 8 days are too little to test" in said(context, "lines")
+
+
+def test_other_assumptions_are_shown_and_the_bound_nobody_can_trade_is_named(research):
+    rows = cells(research_context(research, "x"), "robustness")
+    assert [row[0] for row in rows[:4]] == [
+        "As traded", "2 times the costs", "Decisions 1 bar later",
+        "Filled at the close it decided on (nobody can trade this)",
+    ]  # fmt: skip
+    assert rows[4:] == [("1.5", "1.50 (1.5%)", "1.50 (1.5%)"), ("2 (own)", "2.00 (2.0%)", "2.00 (2.0%)")]
+
+
+def test_levels_that_are_in_no_order_are_left_open(research):
+    cell = {"entry_z": 2.0, "exit_z": 2.5, "total_return": None, "sharpe": None, "n_trades": None}
+    found = {**research.robustness, "neighbourhood": [cell]}
+    assert ("2 (own)", "–") in cells(research_context(replace(research, robustness=found), "x"), "robustness")
+
+
+def test_nothing_traded_has_nothing_to_compare_or_vary(nothing):
+    context = research_context(nothing, "x")
+    for key in ("lines", "robustness"):
+        assert "othing" in said(context, key)
+        assert section(context, key).tables == ()
 
 
 def test_no_model_is_explained(nothing, research):

@@ -7,15 +7,17 @@ notional at the start.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from mntrading.core import metrics
-from mntrading.core.compiled import compiled
-from mntrading.core.strategy import REASONS, asks_model, decide, entry_threshold, max_holding_bars
-from mntrading.core.types import BoolArray, FloatArray, IntArray
+from mntrading.core import engine, metrics
+from mntrading.core.engine import BOOK_COLUMNS, Prices
+from mntrading.core.engine_inputs import Book, charges_of, lots_of, monitor_of, prices_of, told_of, window_of
+from mntrading.core.strategy import REASONS, Rule, asks_model, rule_of
+from mntrading.core.types import FloatArray, IntArray
 from mntrading.params import BacktestParams
 
 TRADE_COLUMNS = (
@@ -23,6 +25,10 @@ TRADE_COLUMNS = (
     "threshold", "hedge_ratio", "units_a", "units_b", "entry_price_a", "entry_price_b", "exit_price_a", "exit_price_b",
     "gross_pnl", "costs", "net_pnl", "bars_held", "reason", "across_gap",
 )  # fmt: skip
+
+
+COST_COLUMNS = ("fees", "slippage", "borrow", "turnover")
+"""Of each bar; ``slippage`` with impact, ``borrow`` or the funding that stands in its place."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class PairResult:
     trades
         One row per closed trade, ``TRADE_COLUMNS``; decisions, fills and exits as bar open times.
     costs
-        ``fees``, ``slippage``, ``borrow`` and traded ``turnover`` of each bar.
+        ``COST_COLUMNS`` of each bar.
     metrics
         Statistics of the daily returns and of the trades.
     """
@@ -48,120 +54,6 @@ class PairResult:
     trades: pd.DataFrame
     costs: pd.DataFrame
     metrics: dict[str, float]
-
-
-@compiled
-def _simulate(
-    fill_a: FloatArray, fill_b: FloatArray, close_a: FloatArray, close_b: FloatArray,
-    z: FloatArray, hedge: FloatArray, probability: FloatArray, barred: BoolArray, needs_probability: bool,
-    entry_z: float, exit_z: float, stop_z: float, threshold: float, min_hedge: float, max_hedge: float,
-    max_holding: int, cooldown_bars: int, fee_rate: float, slippage_rate: float, borrow_rate: float,
-) -> tuple[FloatArray, FloatArray, IntArray]:  # fmt: skip
-    """Bars in, per-bar books, trades and trade rows out.
-
-    Book columns: equity, cash, units a, units b, side, fees, slippage, borrow, turnover.
-    Trade columns: gross P&L, costs, units a, units b, four fill prices, z and probability at entry, z at exit,
-    hedge ratio at entry.
-    Trade rows: entry decision, entry fill, exit decision, exit fill, side, reason, bars held, across a gap.
-    """
-    n = z.shape[0]
-    book = np.zeros((n, 9))
-    value = np.zeros((n // 2 + 1, 12))
-    where = np.zeros((n // 2 + 1, 8), dtype=np.int64)
-    trades = 0
-    cash = 1.0
-    units_a = units_b = 0.0
-    mark_a = mark_b = np.nan
-    side = held = cooldown = 0
-    filled_side = 0
-    pending = 0  # an ENTER or EXIT decided and not yet filled
-    next_a = next_b = 0.0
-    trade_costs = 0.0
-    entry_cash = 0.0
-    for t in range(n):
-        here = not (np.isnan(fill_a[t]) or np.isnan(fill_b[t]))
-        fees = slippage = borrow = turnover = 0.0
-        # borrow on what was short over the bar that has just passed
-        if filled_side != 0:
-            short = max(-units_a * mark_a, 0.0) + max(-units_b * mark_b, 0.0)
-            borrow = short * borrow_rate
-            cash -= borrow
-            trade_costs += borrow
-        if pending == 1:
-            if here:
-                units_a, units_b = next_a, next_b
-                turnover = abs(units_a) * fill_a[t] + abs(units_b) * fill_b[t]
-                fees, slippage = turnover * fee_rate, turnover * slippage_rate
-                entry_cash = cash
-                cash -= units_a * fill_a[t] + units_b * fill_b[t] + fees + slippage
-                trade_costs = fees + slippage
-                filled_side = side
-                value[trades, 2], value[trades, 3] = units_a, units_b
-                value[trades, 4], value[trades, 5] = fill_a[t], fill_b[t]
-                where[trades, 1] = t
-            else:  # the bar to fill on is missing: the entry is off
-                side = held = 0
-            pending = 0
-        elif pending == 2 and (here or t == n - 1):
-            # the window's last bar is missing: close at the last known prices, and say so
-            price_a, price_b = (fill_a[t], fill_b[t]) if here else (mark_a, mark_b)
-            turnover = abs(units_a) * price_a + abs(units_b) * price_b
-            fees, slippage = turnover * fee_rate, turnover * slippage_rate
-            cash += units_a * price_a + units_b * price_b - fees - slippage
-            trade_costs += fees + slippage
-            value[trades, 0] = cash - entry_cash + trade_costs
-            value[trades, 1] = trade_costs
-            value[trades, 6], value[trades, 7] = price_a, price_b
-            where[trades, 3] = t
-            if not here or t - where[trades, 2] > 1:
-                where[trades, 7] = 1
-            units_a = units_b = 0.0
-            filled_side = 0
-            trades += 1
-            pending = 0
-        if not np.isnan(close_a[t]):
-            mark_a = close_a[t]
-        if not np.isnan(close_b[t]):
-            mark_b = close_b[t]
-        if filled_side != 0 and not here:
-            where[trades, 7] = 1
-        equity = cash
-        if filled_side != 0:
-            equity += units_a * mark_a + units_b * mark_b
-        book[t, 0], book[t, 1], book[t, 2], book[t, 3], book[t, 4] = (
-            equity,
-            cash,
-            units_a,
-            units_b,
-            filled_side,
-        )
-        book[t, 5], book[t, 6], book[t, 7], book[t, 8] = fees, slippage, borrow, turnover
-        # the decision at this bar's close, to be filled on the next bar
-        if pending == 0 and t < n - 1:
-            before = side
-            closing = t >= n - 2
-            priced = not (np.isnan(close_a[t]) or np.isnan(close_b[t]))
-            side, held, cooldown, action, reason = decide(
-                side, held, cooldown, z[t], hedge[t], probability[t], needs_probability, barred[t], priced, closing,
-                entry_z, exit_z, stop_z, threshold, min_hedge, max_hedge, max_holding, cooldown_bars,
-            )  # fmt: skip
-            if action == 1:
-                pending = 1
-                gross_a = 1.0 / (1.0 + hedge[t])
-                next_a = side * gross_a / close_a[t]
-                next_b = -side * gross_a * hedge[t] / close_b[t]
-                where[trades, 0], where[trades, 4], where[trades, 7] = t, side, 0
-                value[trades, 8], value[trades, 9], value[trades, 11] = z[t], probability[t], hedge[t]
-            elif action == 2:
-                pending = 2
-                where[trades, 2], where[trades, 5] = t, reason
-                where[trades, 6] = t - where[trades, 0]
-                value[trades, 10] = z[t]
-                where[trades, 4] = before
-        elif pending == 2:
-            # the strategy is flat and its cool-down runs, whether or not the exit could be filled yet
-            cooldown = max(cooldown - 1, 0)
-    return book, value[:trades], where[:trades]
 
 
 def run_pair(
@@ -174,6 +66,8 @@ def run_pair(
     threshold: float | None = None,
     barred: pd.Series | None = None,
     half_life_bars: float | None = None,
+    book: Book | None = None,
+    funding: tuple[pd.Series, pd.Series] | None = None,
 ) -> PairResult:
     """Trade one pair over the rows of ``features``; flat before the first and after the last.
 
@@ -187,7 +81,8 @@ def run_pair(
     bars_a, bars_b
         Long bars of the dependent and the independent leg.
     features
-        Rows of the window to trade (columns ``z`` and ``hedge_ratio``), regular grid.
+        Rows of the window to trade (columns ``z`` and ``hedge_ratio``; for the break monitor ``beta`` too), regular
+        grid.
     params
         Strategy, costs and fill rule.
     probability
@@ -199,51 +94,104 @@ def run_pair(
         Rows by bar open, or None for none, that allow no entry because the model never saw their like.
     half_life_bars
         For the time stop; None for none.
+    book
+        Notional, lots and smallest orders; None for fractions of any size.
+    funding
+        Rates by time that longs of each leg pay, where ``costs.carry`` is ``funding``.
 
     Returns
     -------
     PairResult
+
+    Raises
+    ------
+    ParameterError
+        For ``carry: funding`` without rates, and a break monitor without the column ``beta``.
     """
     strategy = params.strategy
     needs_probability = asks_model(strategy, probability is not None)
-    index = features.index
-    legs = [_leg(bars, index, params.fill_at) for bars in (bars_a, bars_b)]
-    chance = (
-        np.full(len(index), np.nan) if probability is None else probability.reindex(index).to_numpy(dtype=np.float64)
-    )
-    novel = np.zeros(len(index), dtype=bool)
-    if barred is not None:
-        novel[:] = barred.reindex(index, fill_value=False).to_numpy(dtype=bool)
-    needed = entry_threshold(strategy, threshold)
-    bars_per_day = pd.Timedelta(1, unit="D") / _step(index)
-    book, value, where = _simulate(
-        legs[0][0], legs[1][0], legs[0][1], legs[1][1],
-        features["z"].to_numpy(dtype=np.float64), features["hedge_ratio"].to_numpy(dtype=np.float64),
-        chance, novel, needs_probability,
-        strategy.entry_z, strategy.exit_z, strategy.stop_z, needed,
-        strategy.min_hedge_ratio, strategy.max_hedge_ratio,
-        max_holding_bars(strategy, half_life_bars), strategy.cooldown_bars,
-        params.costs.fee_rate, params.costs.slippage_bps * 1e-4,
-        params.costs.borrow_bps_per_day * 1e-4 / bars_per_day,
+    sizes = book or Book()
+    index = window_of(features)
+    n = len(index)
+    prices = prices_of(bars_a, bars_b, index, params, funding=funding)
+    told = told_of(features, strategy.entry_z, probability=probability, barred=barred)
+    rule = rule_of(strategy, half_life_bars=half_life_bars, needs_probability=needs_probability, threshold=threshold)
+    kept, value, where = np.zeros((len(BOOK_COLUMNS), n)), np.zeros((n // 2 + 1, 12)), _no_rows(n // 2 + 1)
+    daily = np.empty(_n_days(prices))
+    trades = engine.trade(
+        prices, told, rule, charges_of(params.costs, sizes, index), lots_of(sizes),
+        monitor_of(bars_a, bars_b, features, params.strategy.break_monitor), True, kept, value, where, daily,
     )  # fmt: skip
-    equity = pd.Series(book[:, 0], index=index, name="equity")
-    positions = pd.DataFrame(book[:, [4, 2, 3, 1]], index=index, columns=["side", "units_a", "units_b", "cash"])
-    costs = pd.DataFrame(book[:, 5:], index=index, columns=["fees", "slippage", "borrow", "turnover"])
-    trades = _trades(value, where, index, needed if needs_probability else np.nan)
-    return PairResult(equity, positions, trades, costs, summarise(equity, trades, costs, positions))
+    columns = dict(zip(BOOK_COLUMNS, kept, strict=True))
+    equity = pd.Series(columns["equity"], index=index, name="equity")
+    positions = pd.DataFrame({name: columns[name] for name in ("side", "units_a", "units_b", "cash")}, index=index)
+    costs = pd.DataFrame({name: columns[name] for name in COST_COLUMNS}, index=index)
+    table = _trades(value[:trades], where[:trades], index, rule.probability_threshold if needs_probability else np.nan)
+    return PairResult(equity, positions, table, costs, summarise(equity, table, costs, positions))
 
 
-def _step(index: pd.Index) -> pd.Timedelta:
-    return index[1] - index[0] if len(index) > 1 else pd.Timedelta(5, unit="min")
+@dataclass(frozen=True)
+class Sweep:
+    """What many rules did over one window.
+
+    Parameters
+    ----------
+    returns
+        Daily returns on the notional (equity differences), one row a UTC day and one column a rule.
+    n_trades
+        Closed trades of each rule.
+    """
+
+    returns: pd.DataFrame
+    n_trades: IntArray
 
 
-def _leg(bars: pd.DataFrame, index: pd.Index, fill_at: str) -> tuple[FloatArray, FloatArray]:
-    prices = bars.set_index("timestamp")[[fill_at, "close"]] if fill_at != "close" else None
-    if prices is None:
-        close = bars.set_index("timestamp")["close"].reindex(index).to_numpy(dtype=np.float64)
-        return close, close
-    aligned = prices.reindex(index)
-    return aligned[fill_at].to_numpy(dtype=np.float64), aligned["close"].to_numpy(dtype=np.float64)
+def run_rules(
+    bars_a: pd.DataFrame,
+    bars_b: pd.DataFrame,
+    features: pd.DataFrame,
+    params: BacktestParams,
+    rules: Sequence[Rule],
+    *,
+    probability: pd.Series | None = None,
+    barred: pd.Series | None = None,
+    book: Book | None = None,
+    funding: tuple[pd.Series, pd.Series] | None = None,
+) -> Sweep:
+    """``run_pair`` of many rules on the same signals, of which only the days' returns and the trades are kept.
+
+    A rule's equity at each day's end is that of ``run_pair``, bit for bit. While a rule is flat its pass jumps to the
+    next bar that may be entered on, so that a hundred rules cost little more than a few passes.
+
+    Look-ahead: that of ``run_pair``.
+
+    Parameters
+    ----------
+    bars_a, bars_b, features, params, probability, barred, book, funding
+        As for ``run_pair``; of the strategy only the break monitor is used.
+    rules
+        At least one.
+    """
+    index = window_of(features)
+    sizes = book or Book()
+    prices = prices_of(bars_a, bars_b, index, params, funding=funding)
+    told = told_of(features, min(rule.entry_z for rule in rules), probability=probability, barred=barred)
+    daily, trades = np.empty((len(rules), _n_days(prices))), np.zeros(len(rules), dtype=np.int64)
+    engine.sweep(
+        prices, told, np.array(rules, dtype=np.float64), charges_of(params.costs, sizes, index), lots_of(sizes),
+        monitor_of(bars_a, bars_b, features, params.strategy.break_monitor), daily, trades,
+    )  # fmt: skip
+    days = index.floor("D").unique()
+    returns = np.diff(daily, axis=1, prepend=1.0).T
+    return Sweep(pd.DataFrame(returns, index=days), trades)
+
+
+def _no_rows(n: int) -> IntArray:
+    return np.zeros((n, 8), dtype=np.int64)
+
+
+def _n_days(prices: Prices) -> int:
+    return int(prices.day[-1]) + 1 if len(prices.day) else 0
 
 
 def _trades(value: FloatArray, where: IntArray, index: pd.Index, threshold: float) -> pd.DataFrame:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
 from mntrading.core.errors import BarDataError, ParameterError
 from mntrading.core.types import FloatArray
+
+NO_VARIANCE: Final = 1e-12
+"""Standard deviation relative to the largest value that is but rounding."""
 
 
 def finite_series(series: npt.ArrayLike, role: str, *, at_least: int) -> FloatArray:
@@ -29,3 +35,11 @@ def finite_series(series: npt.ArrayLike, role: str, *, at_least: int) -> FloatAr
     if bad.size:
         raise BarDataError(f"value {bad[0]} is {values[bad[0]]}, expected a finite number", where=where)
     return values
+
+
+def sample_deviation(values: FloatArray) -> float:
+    """Sample standard deviation, 0 where it is but rounding, NaN for fewer than two values."""
+    if values.size < 2:
+        return math.nan
+    deviation = float(values.std(ddof=1))
+    return deviation if deviation > NO_VARIANCE * float(np.abs(values).max()) else 0.0

@@ -156,16 +156,42 @@ def build_features(
     """
     pair = _pair_frame(bars_a, bars_b, params, market)
     if pair is None:
-        columns = dict.fromkeys((*STATE_COLUMNS, *feature_names(params)))
-        index = pd.DatetimeIndex([], dtype="datetime64[ms, UTC]", name="timestamp")
-        return pd.DataFrame(index=index, columns=list(columns), dtype="float64")
-    price_ratio = 1.0 if params.price == "log" else np.exp(pair.log_b - pair.log_a)
-    columns = {
+        return _no_rows(dict.fromkeys((*STATE_COLUMNS, *feature_names(params))))
+    return pd.DataFrame(_state(pair) | _inputs(pair), index=_index(pair))
+
+
+def build_spread(bars_a: pd.DataFrame, bars_b: pd.DataFrame, params: FeatureParams) -> pd.DataFrame:
+    """``build_features`` without the model features: the ``STATE_COLUMNS``, to the same bits.
+
+    Look-ahead, parameters and errors: those of ``build_features``.
+    """
+    pair = _pair_frame(bars_a, bars_b, params, None)
+    if pair is None:
+        return _no_rows(dict.fromkeys(STATE_COLUMNS))
+    return pd.DataFrame(_state(pair), index=_index(pair))
+
+
+def _no_rows(columns: dict[str, Any]) -> pd.DataFrame:
+    index = pd.DatetimeIndex([], dtype="datetime64[ms, UTC]", name="timestamp")
+    return pd.DataFrame(index=index, columns=list(columns), dtype="float64")
+
+
+def _index(pair: PairFrame) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(pair.open_ms.astype("datetime64[ms]"), name="timestamp").tz_localize("UTC")
+
+
+def _state(pair: PairFrame) -> dict[str, FloatArray]:
+    """The ``STATE_COLUMNS``."""
+    price_ratio = 1.0 if pair.params.price == "log" else np.exp(pair.log_b - pair.log_a)
+    return {
         "alpha": pair.alpha, "beta": pair.beta, "hedge_ratio": pair.beta * price_ratio,
         "spread": pair.spread, "spread_std": pair.spread_std, "z": pair.z,
     }  # fmt: skip
-    index = pd.DatetimeIndex(pair.open_ms.astype("datetime64[ms]"), name="timestamp").tz_localize("UTC")
-    return pd.DataFrame(columns | _inputs(pair), index=index)
+
+
+def in_logs(features: pd.DataFrame) -> bool:
+    """Whether features were made of log prices: the hedge ratio is then the slope itself."""
+    return np.array_equal(features["beta"].to_numpy(), features["hedge_ratio"].to_numpy(), equal_nan=True)
 
 
 def _inputs(pair: PairFrame) -> dict[str, FloatArray]:
@@ -202,7 +228,7 @@ def spec_hash(params: FeatureParams) -> str:
     picked = chosen(params)
     basis: list[Any] = [
         spreads, market_module, feature_set, compiled_module,
-        build_features, _inputs, _pair_frame, _hedge, _market_at, _on_grid,
+        build_features, _state, _inputs, _pair_frame, _hedge, _market_at, _on_grid,
     ]  # fmt: skip
     if any(entry.function.__module__ == own_features.__name__ for entry in picked.values()):
         basis.append(own_features)  # with what its functions call

@@ -11,6 +11,7 @@ import pandas as pd
 
 from mntrading.core.code import code_of
 from mntrading.core.compiled import compiled
+from mntrading.core.features import in_logs
 from mntrading.core.types import BoolArray, FloatArray, IntArray
 from mntrading.params import LabelParams
 
@@ -145,8 +146,7 @@ def _sizes_net(
     if rule.barriers_in == "deviations":
         # one deviation of the spread as P&L per unit of notional; hedge_ratio is beta where prices are logs, and
         # otherwise the spread is in the dependent leg's price
-        logs = np.array_equal(features["beta"].to_numpy(), features["hedge_ratio"].to_numpy(), equal_nan=True)
-        unit = features["spread_std"].to_numpy()[rows] / (1.0 + hedge) / (1.0 if logs else close_a[rows])
+        unit = features["spread_std"].to_numpy()[rows] / (1.0 + hedge) / (1.0 if in_logs(features) else close_a[rows])
     per_day = pd.Timedelta(1, unit="D") / (index[1] - index[0]) if len(index) > 1 else 1.0
     size: FloatArray = _net_pnl(
         rows, -np.sign(z), hedge, unit, fill_a, fill_b, close_a, close_b, params.horizon,

@@ -34,6 +34,12 @@ class Fold:
         end = self.formation_end if self.trading_end is None else self.trading_end
         return pd.date_range(self.formation_end, end, freq=step, unit="ms", inclusive="left", name="timestamp")
 
+    def formation_grid(self, step: pd.Timedelta) -> pd.DatetimeIndex:
+        """Open times of every bar that closes within the formation window, whether or not there is one."""
+        return pd.date_range(
+            self.formation_start.ceil(step), self.formation_end - step, freq=step, unit="ms", name="timestamp"
+        )
+
     def formation(self, bars: pd.DataFrame) -> pd.DataFrame:
         """Rows of a complete time grid that belong to the formation window: the bars closed at its end."""
         step = bars.index[1] - bars.index[0]

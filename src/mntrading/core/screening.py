@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mntrading.core import confirmation, mean_reversion
-from mntrading.core.cointegration import engle_granger_pairs, engle_granger_residuals, white_t_stats
+from mntrading.core.cointegration import Progress, engle_granger_pairs, engle_granger_residuals, white_t_stats
 from mntrading.core.mackinnon import mackinnon_p_value
 from mntrading.core.multiple_testing import adjust, direction_adjusted
 from mntrading.core.residual_tests import legs_of
@@ -78,6 +78,7 @@ def screen(
     *,
     previous: Collection[Pair] = (),
     n_threads: int = 1,
+    progress: Progress | None = None,
 ) -> Screen:
     """Screen every pair of one formation window.
 
@@ -107,13 +108,15 @@ def screen(
         Pairs of the roster before this one.
     n_threads
         Threads for the tests.
+    progress
+        Called as ``progress(tests done, tests in all)``, now and then and when all pairs are tested.
     """
     universe = select_universe(close, volume, params.universe)
     if len(universe.symbols) < 2:
         return _nothing_tested(universe)
     log_close = close[list(universe.symbols)].astype("float64").transform(np.log)
     complete = without_gaps(log_close)
-    tests = _test(complete, params, {pair.unordered: pair for pair in previous}, n_threads)
+    tests = _test(complete, params, {pair.unordered: pair for pair in previous}, n_threads, progress)
     window = _Window(complete, _step_hours(close), universe)
     candidates = _gated(tests, window, params, {pair.unordered for pair in previous})
     further = candidates.loc[candidates["reason"] != NOT_SIGNIFICANT]
@@ -149,7 +152,11 @@ def _step_hours(frame: pd.DataFrame) -> float:
 
 
 def _test(
-    log_close: pd.DataFrame, params: ScreeningParams, previous: Mapping[frozenset[str], Pair], n_threads: int
+    log_close: pd.DataFrame,
+    params: ScreeningParams,
+    previous: Mapping[frozenset[str], Pair],
+    n_threads: int,
+    progress: Progress | None,
 ) -> pd.DataFrame:
     """One row per unordered pair, best first, in the direction of the smaller p-value or that of the last roster.
 
@@ -159,7 +166,12 @@ def _test(
     are those that testing all of them so would find.
     """
     ordered = engle_granger_pairs(
-        log_close, max_lag=params.max_lag, autolag=params.autolag, trend=params.trend, n_threads=n_threads
+        log_close,
+        max_lag=params.max_lag,
+        autolag=params.autolag,
+        trend=params.trend,
+        progress=progress,
+        n_threads=n_threads,
     )
     ordered["t_white"], ordered["p_robust"] = np.nan, ordered["p_value"]
     first, second = np.triu_indices(log_close.shape[1], 1)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from mntrading.core import break_monitor
+from mntrading.core.break_monitor import Monitor
 from mntrading.core.compiled import compiled
 from mntrading.params import StrategyParams
 
@@ -24,16 +26,32 @@ REASONS: Final = (
     "no entry: z or hedge ratio is not known",
     "no entry: z within the entry level",
     "no entry: probability below the threshold",
-    "no entry: cooling down after a stop",
+    "no entry: cooling down after a stop or a break",
     "no entry: entries are not allowed now",
     "no entry: hedge ratio outside its band",
     "no entry: z beyond the stop level",
     "no entry: unlike the training window",
+    "break: nothing draws the held spread back any more",
+    "no entry: nothing draws the spread back any more",
 )
 """Texts of the reason codes that ``decide`` returns."""
 
 NEVER: Final = 2**62
 """Time stop of a pair that has none."""
+
+
+class Rule(NamedTuple):
+    """The levels of ``decide`` as the kernels take them, for one pair in one window."""
+
+    needs_probability: bool
+    entry_z: float
+    exit_z: float
+    stop_z: float
+    probability_threshold: float
+    min_hedge_ratio: float
+    max_hedge_ratio: float
+    max_holding_bars: int
+    cooldown_bars: int
 
 
 @dataclass(frozen=True)
@@ -48,11 +66,33 @@ class StrategyState:
         Bars since the entry decision.
     cooldown
         Bars left before a new entry is allowed.
+    beta
+        Slope of the spread at the entry decision, which the break monitor holds on to; 0 while flat.
     """
 
     side: int = 0
     bars_held: int = 0
     cooldown: int = 0
+    beta: float = 0.0
+
+
+@compiled
+def is_broken(
+    side: int, bars_held: int, cooldown: int, beta: float, z: float, beta_now: float, entry_z: float,
+    monitor: Monitor, row: int,
+) -> bool:  # fmt: skip
+    """The break monitor's word on a bar, where the decision needs it; False where it does not.
+
+    It is asked before an entry, with the slope the entry would be made with, and every ``monitor.every`` bars of a
+    position, with the slope it was entered with.
+
+    Look-ahead: uses bars up to and including ``row``.
+    """
+    if monitor.every == 0:
+        return False
+    if side != 0:
+        return (bars_held + 1) % monitor.every == 0 and break_monitor.broken(monitor, beta, row)
+    return cooldown == 0 and abs(z) >= entry_z and break_monitor.broken(monitor, beta_now, row)
 
 
 @compiled
@@ -63,18 +103,11 @@ def decide(
     z: float,
     hedge_ratio: float,
     probability: float,
-    needs_probability: bool,
     barred: bool,
+    broken: bool,
     entries_allowed: bool,
     closing: bool,
-    entry_z: float,
-    exit_z: float,
-    stop_z: float,
-    probability_threshold: float,
-    min_hedge_ratio: float,
-    max_hedge_ratio: float,
-    max_holding_bars: int,
-    cooldown_bars: int,
+    rule: Rule,
 ) -> tuple[int, int, int, int, int]:
     """One bar of one pair: state and what is known at the bar's close → state, action and reason.
 
@@ -94,33 +127,59 @@ def decide(
         reason = 0
         if closing:
             reason = 5
-        elif bars_held >= max_holding_bars:
+        elif bars_held >= rule.max_holding_bars:
             reason = 4
         elif not np.isnan(z):
-            if side * z >= -exit_z:
+            if side * z >= -rule.exit_z:
                 reason = 2
-            elif side * z <= -stop_z:
+            elif side * z <= -rule.stop_z:
                 reason = 3
+        if reason == 0 and broken:
+            reason = 14
         if reason == 0:
             return side, bars_held, 0, 0, 0
-        return 0, 0, cooldown_bars if reason == 3 else 0, 2, reason
+        return 0, 0, rule.cooldown_bars if reason == 3 or reason == 14 else 0, 2, reason
     if cooldown > 0:
         return 0, 0, cooldown - 1, 0, 9
     if closing or not entries_allowed:
         return 0, 0, 0, 0, 10
     if np.isnan(z) or np.isnan(hedge_ratio):
         return 0, 0, 0, 0, 6
-    if abs(z) < entry_z:
+    if abs(z) < rule.entry_z:
         return 0, 0, 0, 0, 7
-    if abs(z) >= stop_z:
+    if abs(z) >= rule.stop_z:
         return 0, 0, 0, 0, 12
-    if hedge_ratio < min_hedge_ratio or hedge_ratio > max_hedge_ratio:
+    if hedge_ratio < rule.min_hedge_ratio or hedge_ratio > rule.max_hedge_ratio:
         return 0, 0, 0, 0, 11
-    if needs_probability and barred:
+    if rule.needs_probability and barred:
         return 0, 0, 0, 0, 13
-    if needs_probability and not probability >= probability_threshold:
+    if rule.needs_probability and not probability >= rule.probability_threshold:
         return 0, 0, 0, 0, 8
+    if broken:
+        return 0, 0, 0, 0, 15
     return (-1 if z > 0 else 1), 0, 0, 1, 1
+
+
+def rule_of(
+    params: StrategyParams, *, half_life_bars: float | None, needs_probability: bool, threshold: float | None = None
+) -> Rule:
+    """The levels one pair is traded by in one window.
+
+    Parameters
+    ----------
+    params
+        The strategy.
+    half_life_bars
+        Of the pair's formation window, for the time stop; None for none.
+    needs_probability
+        Whether an entry needs a model's word, as ``asks_model`` says.
+    threshold
+        Probability the model itself asks for; None or NaN for the strategy's.
+    """
+    return Rule(
+        needs_probability, params.entry_z, params.exit_z, params.stop_z, entry_threshold(params, threshold),
+        params.min_hedge_ratio, params.max_hedge_ratio, max_holding_bars(params, half_life_bars), params.cooldown_bars,
+    )  # fmt: skip
 
 
 def max_holding_bars(params: StrategyParams, half_life_bars: float | None) -> int:
@@ -161,28 +220,29 @@ def confidence(params: StrategyParams, *, z: float, probability: float | None, t
 
 def step(
     state: StrategyState,
-    params: StrategyParams,
+    rule: Rule,
     *,
     z: float,
     hedge_ratio: float,
     probability: float | None,
-    half_life_bars: float | None,
-    needs_probability: bool,
-    threshold: float | None = None,
     barred: bool = False,
     entries_allowed: bool = True,
     closing: bool = False,
+    beta: float = 0.0,
+    monitor: Monitor | None = None,
+    row: int = 0,
 ) -> tuple[StrategyState, int, str]:
     """``decide`` for one live bar: state → (state, action, reason in words).
 
-    A probability that is None or NaN allows no entry where the model is asked for, nor does one below ``threshold``
-    (None for the fixed one), nor a row that is barred as unlike the training window; exits never need a model.
+    A probability that is None or NaN allows no entry where the model is asked for, nor does one below the rule's
+    threshold, nor a row that is barred as unlike the training window; exits never need a model. With a ``monitor`` the
+    slope ``beta`` of the bar is remembered from an entry on, and ``row`` is the bar's in the monitor's prices.
     """
+    watch = break_monitor.off() if monitor is None else monitor
+    broken = is_broken(state.side, state.bars_held, state.cooldown, state.beta, z, beta, rule.entry_z, watch, row)
     side, held, cooldown, action, reason = decide(
         state.side, state.bars_held, state.cooldown, z, hedge_ratio,
-        np.nan if probability is None else probability, needs_probability, barred, entries_allowed, closing,
-        params.entry_z, params.exit_z, params.stop_z, entry_threshold(params, threshold),
-        params.min_hedge_ratio, params.max_hedge_ratio,
-        max_holding_bars(params, half_life_bars), params.cooldown_bars,
+        np.nan if probability is None else probability, barred, broken, entries_allowed, closing, rule,
     )  # fmt: skip
-    return StrategyState(int(side), int(held), int(cooldown)), int(action), REASONS[reason]
+    slope = (beta if state.side == 0 else state.beta) if side and watch.every else 0.0
+    return StrategyState(int(side), int(held), int(cooldown), float(slope)), int(action), REASONS[reason]

@@ -104,14 +104,26 @@ def fan_out(function: Callable[[T], R], items: Sequence[T], compute: ComputePara
 
 def progress(items: Iterable[T], total: int, what: str, every_seconds: float = 2.0) -> Iterator[T]:
     """Pass items through, logging how far they are at most every few seconds and once at the end."""
-    began = last = time.monotonic()
+    began = time.monotonic()
+    tell = teller(what, every_seconds)
     done = 0
     for item in items:
         done += 1
+        tell(done, total)
+        yield item
+    LOGGER.info("%s: %s of %s in %.1f s", what, f"{done:,}", f"{total:,}", time.monotonic() - began)
+
+
+def teller(what: str, every_seconds: float = 2.0) -> Callable[[int, int], None]:
+    """A callback ``(done, total)`` that logs how far the work is, at most every few seconds; nothing at the end."""
+    began = last = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
         now = time.monotonic()
         if now - last >= every_seconds and done < total:
             remaining = (now - began) / done * (total - done)
-            LOGGER.info("%s: %d of %d, about %.0f s left", what, done, total, remaining)
+            LOGGER.info("%s: %s of %s, about %.0f s left", what, f"{done:,}", f"{total:,}", remaining)
             last = now
-        yield item
-    LOGGER.info("%s: %d of %d in %.1f s", what, done, total, time.monotonic() - began)
+
+    return tell

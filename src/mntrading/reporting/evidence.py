@@ -67,7 +67,9 @@ class Research:
     roster, screens, tests
         Pairs of every fold, each fold's screen by fold name, every test of the live fold's screen.
     summary, equity, best
-        Out-of-sample results, portfolio equity by name, and the pair with the highest net P&L, if any traded.
+        Out-of-sample results, equity of every line by name, and the pair with the highest net P&L, if any traded.
+    robustness
+        The whole-roster portfolio under other costs, timing and levels.
     scores, registry
         Documents of models and champions.
     run
@@ -89,6 +91,7 @@ class Research:
     summary: Mapping[str, Any]
     equity: pd.DataFrame
     best: PairRecord | None
+    robustness: Mapping[str, Any]
     scores: Mapping[str, Any]
     registry: Mapping[str, Any]
     run: Mapping[str, Any]

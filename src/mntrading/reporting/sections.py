@@ -74,6 +74,8 @@ def _context(
             first,
             *live,
             _performance_section(research),
+            _lines_section(research),
+            _robustness_section(research),
             _folds_section(research),
             _pairs_section(research),
             _screening_section(research),
@@ -168,15 +170,7 @@ def _why_no_champion(research: Research) -> str:
     live = research.roster.live
     if not live.pairs:
         return _why_no_pair(research, live)
-    rejected = research.registry["rejected"]
-    reasons: dict[str, int] = {}
-    for entry in rejected:
-        for reason in entry["reasons"]:
-            reasons[reason] = reasons.get(reason, 0) + 1
-    ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    why = listed([f"{reason} ({n})" for reason, n in ranked])
-    who = "The only pair" if len(live.pairs) == 1 else f"None of the {plural(len(live.pairs), 'pair')}"
-    return f"{who} on the roster is {'no' if len(live.pairs) == 1 else 'a'} champion: {why}."
+    return f"No pair on the live roster is a champion. {research.registry['explanation']}."
 
 
 def _why_no_pair(research: Research, entry: RosterFold) -> str:
@@ -340,12 +334,18 @@ def _performance_section(research: Research) -> Section:
         ("Net return per year", "annual_return", percent),
         ("Volatility per year", "annual_volatility", percent),
         ("Sharpe ratio", "sharpe", decimal),
-        ("Probability that the true Sharpe is above 0", "probabilistic_sharpe", chance),
         ("Sortino ratio", "sortino", decimal),
+        ("Calmar ratio", "calmar", decimal),
         ("Max drawdown", "max_drawdown", percent),
-        ("Mean gross exposure", "mean_gross", percent),
+        ("Longest drawdown, days", "drawdown_days", count),
+        ("Mean gross exposure", "exposure", percent),
         ("Turnover, times starting capital", "turnover", decimal),
         ("Costs, share of starting capital", "costs", percent),
+        ("Costs, share of P&L before costs", "cost_share", percent),
+        ("Trades", "n_trades", count),
+        ("Trades with a net profit", "hit_rate", percent),
+        ("Net profits over net losses", "profit_factor", decimal),
+        ("Mean holding time, hours", "mean_holding_hours", decimal),
         ("Fills", "n_fills", count),
         ("Days", "n_days", count),
     )
@@ -369,6 +369,184 @@ def _low_high(total: Mapping[str, Any]) -> str:
     return (
         MISSING if total["sharpe_low"] is None else f"{decimal(total['sharpe_low'])} to {decimal(total['sharpe_high'])}"
     )
+
+
+def _lines_section(research: Research) -> Section:
+    """Both portfolios beside what they have to beat, and where their P&L went."""
+    title = "Against doing less"
+    if not research.traded:
+        return Section("lines", title, ("There is no portfolio to hold against anything: nothing was traded.",))
+    summary = research.summary
+    every = {**summary["portfolio"], **summary["benchmarks"]}
+    text = (
+        "Cash does nothing. Buy and hold is the whole universe of each window in equal parts, as the screen knew it "
+        "when the formation window ended. The z rule trades the whole roster without a model. The placebo trades as "
+        "many random pairs by the same rule: what it earns is no evidence of anything, and a roster that is no better "
+        "was not worth screening for.",
+        _beats_cash(summary["candidates"]),
+    )
+    rows = [
+        (
+            _LINES[name],
+            percent(line["total_return"]),
+            decimal(line["sharpe"]),
+            _low_high(line),
+            chance(line["probabilistic_sharpe"]),
+            chance(line["deflated_sharpe"]),
+            count(line["n_trials"]),
+            _record_needed(line),
+            percent(line["max_drawdown"]),
+            count(line["drawdown_days"]),
+            count(line["n_trades"]),
+        )
+        for name, line in every.items()
+    ]
+    columns = (
+        "Line", "#Net return", "#Sharpe", f"#{percent(research.level, 0)} interval", "#True Sharpe above 0",
+        "#Above luck", "#Trials", "#Days needed", "#Max drawdown", "#Longest, days", "#Trades",
+    )  # fmt: skip
+    days = count(summary["portfolio"]["roster"]["n_days"])
+    note = (
+        "True Sharpe above 0: probabilistic Sharpe ratio. Above luck: deflated Sharpe ratio, against the best that as "
+        "many trials without skill would show. Lines made of pairs that were picked pay for every pair traded; the "
+        f"others were picked from nothing. Days needed: the record that would show a true Sharpe above 0 at "
+        f"{percent(research.level, 0)}; there are {days} days."
+    )
+    return Section(
+        "lines",
+        title,
+        text,
+        tables=(
+            *table(f"Lines over the same windows and capital, {OUT_OF_SAMPLE}", columns, rows, note=note),
+            *_attribution_tables(research),
+        ),
+    )
+
+
+_LINES = {
+    "champions": "Champions",
+    "roster": "Whole roster",
+    "cash": "Cash",
+    "buy_and_hold": "Buy and hold, equal weights",
+    "z_rule": "z rule without a model",
+    "placebo": "Placebo: random pairs",
+}
+
+
+def _record_needed(line: Mapping[str, Any]) -> str:
+    if line["sharpe"] is None:
+        return MISSING
+    return "never" if line["sharpe"] <= 0 else count(line["min_track_record_days"])
+
+
+def _beats_cash(found: Mapping[str, Any]) -> str:
+    n = plural(found["n_candidates"], "pair")
+    if found["spa_consistent"] is None:
+        return f"{n} over {plural(found['n_days'], 'day')} are too little to test whether the best one beats cash."
+    overfit = (
+        ""
+        if found["pbo"] is None
+        else f" Picking the best of them on one half of the days gives a pair below the median of the other half in "
+        f"{percent(found['pbo'], 0)} of the ways to halve them: about 50% where the record says nothing of which pair "
+        "is better."
+    )
+    return (
+        f"Does the best of the {n} traded beat cash by more than the best of as many without skill would? "
+        f"p {p_value(found['spa_consistent'])} (between {p_value(found['spa_lower'])} and "
+        f"{p_value(found['spa_upper'])}) by Hansen's test of superior predictive ability.{overfit}"
+    )
+
+
+def _attribution_tables(research: Research) -> tuple[Table, ...]:
+    documents = research.summary["attribution"]
+    amounts = ("gross", "fees", "slippage", "borrow", "net")
+    heads = ("#Before costs", "#Fees", "#Slippage", "#Borrow", "#Net", "#Turnover")
+
+    def cells(line: Mapping[str, Any]) -> tuple[str, ...]:
+        return (*(percent(line[name], 2) for name in amounts), decimal(line["turnover"]))
+
+    totals = [(name, *cells(documents[key]["total"])) for key, name in _LINES.items() if key != "cash"]
+    by_fold = [
+        (f"{line['fold']}, {name}", *cells(line))
+        for key, name in (("champions", "champions"), ("roster", "whole roster"))
+        for line in documents[key]["folds"]
+    ]
+    note = "Shares of the starting capital; turnover in multiples of it. Before costs less the three costs is net."
+    return (
+        *table(
+            f"Where the P&L went, {OUT_OF_SAMPLE.removesuffix(', after costs')}", ("Line", *heads), totals, note=note
+        ),
+        *table("Where the P&L went, by trading window", ("Window", *heads), by_fold),
+    )
+
+
+def _robustness_section(research: Research) -> Section:
+    """The whole roster under other assumptions than the ones chosen."""
+    title = "If it had been a little different"
+    found = research.robustness
+    if not research.traded:
+        return Section("robustness", title, ("Nothing was traded, so there is nothing to vary.",))
+    bars = plural(found["shift_bars"], "bar")
+    names = {
+        "as_traded": "As traded",
+        "costs": f"{found['cost_multiple']:g} times the costs",
+        "later": f"Decisions {bars} later",
+        "earlier": "Filled at the close it decided on (nobody can trade this)",
+    }
+    rows = [
+        (
+            names[line["name"]],
+            percent(line["total_return"], 2),
+            decimal(line["sharpe"]),
+            _low_high(line),
+            percent(line["max_drawdown"]),
+            percent(line["gross_pnl"], 2),
+            percent(line["costs"], 2),
+            count(line["n_trades"]),
+        )
+        for line in found["scenarios"]
+    ]
+    columns = (
+        "Whole roster", "#Net return", "#Sharpe", f"#{percent(research.level, 0)} interval", "#Max drawdown",
+        "#Before costs", "#Costs", "#Trades",
+    )  # fmt: skip
+    text = (
+        "The whole roster traded again, nothing fitted anew. A result that one more bar of delay or a quarter of a "
+        "deviation turns round was luck. Nothing was chosen by these figures.",
+    )
+    return Section(
+        "robustness",
+        title,
+        text,
+        tables=(
+            *table(f"Other costs and timing, {OUT_OF_SAMPLE}", columns, rows),
+            *_neighbourhood_table(found),
+        ),
+    )
+
+
+def _neighbourhood_table(found: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Sharpe ratio and net return by entry level (rows) and exit level (columns)."""
+    exits = sorted({cell["exit_z"] for cell in found["neighbourhood"]})
+    cells = {(cell["entry_z"], cell["exit_z"]): cell for cell in found["neighbourhood"]}
+    rows = [
+        (
+            f"{entry:g}{' (own)' if entry == found['entry_z'] else ''}",
+            *(
+                MISSING
+                if cells[entry, leave]["total_return"] is None
+                else f"{decimal(cells[entry, leave]['sharpe'])} ({percent(cells[entry, leave]['total_return'])})"
+                for leave in exits
+            ),
+        )
+        for entry in sorted({entry for entry, _ in cells})
+    ]
+    columns = (
+        "Entry at |z|",
+        *(f"#Exit at {leave:g}{' (own)' if leave == found['exit_z'] else ''}" for leave in exits),
+    )
+    note = "Sharpe ratio, and net return in brackets. The stop stays as it is."
+    return table(f"Other levels of z, {OUT_OF_SAMPLE}", columns, rows, note=note)
 
 
 def _monthly(research: Research) -> tuple[Table, ...]:
@@ -448,7 +626,9 @@ def _pairs_section(research: Research) -> Section:
     )  # fmt: skip
     note = (
         "P&L, costs and drawdown as fractions of the pair's notional, summed over its trading windows. Deflated: "
-        "probability that the Sharpe ratio is more than the luck of the best among all pairs tried."
+        "probability that the Sharpe ratio is more than the luck of the best of "
+        f"{plural(research.registry['n_trials'], 'strategy', 'strategies')} tried. A challenger lacks nothing but "
+        "evidence or a place."
     )
     found = table(f"Pairs, {OUT_OF_SAMPLE}", columns, rows, limit=research.reporting.n_table_rows, note=note)
     return Section("pairs", "Pairs and champions", text, figures=("pair",), tables=found)
@@ -458,7 +638,7 @@ def _judged_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
     figures = entry["figures"]
     return (
         entry["pair_id"],
-        "champion" if entry["champion"] else "rejected",
+        "champion" if entry["champion"] else "challenger" if entry["challenger"] else "rejected",
         count(figures.get("n_windows", 0.0)),
         count(figures.get("n_trades", 0.0)),
         percent(figures.get("net_pnl")),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from mntrading.core import metrics, portfolio, selection
+from mntrading.core import clusters, portfolio, selection
 from mntrading.core.backtest import TRADE_COLUMNS, PairResult, run_pair
 from mntrading.core.bars import timeframe_ms
-from mntrading.core.roster import Roster, RosterFold, RosterPair
-from mntrading.core.strategy import confidence
+from mntrading.core.benchmarks import cash, hold_equally
+from mntrading.core.lines import on_grid, signals_of
+from mntrading.core.performance import Trials
+from mntrading.core.roster import Roster, RosterFold
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Commit, Partitions
 from mntrading.params import (
@@ -22,9 +23,22 @@ from mntrading.params import (
     ComputeParams,
     PortfolioParams,
     StatisticsParams,
-    StrategyParams,
 )
-from mntrading.pipelines.common import fan_out, header, must_follow, number, numbers, rows
+from mntrading.pipelines.backtesting.benchmarks import PLACEBO, Z_RULE
+from mntrading.pipelines.backtesting.summary import (
+    PORTFOLIOS,
+    attribution_documents,
+    candidate_document,
+    fold_line,
+    in_words,
+    line_documents,
+    monthly_documents,
+    pair_documents,
+    pair_returns,
+    tracked,
+)
+from mntrading.pipelines.common import fan_out, header, must_follow
+from mntrading.pipelines.modelling.nodes import POOLED, model_id
 
 LOGGER = logging.getLogger(__name__)
 
@@ -104,51 +118,132 @@ def backtest_portfolio(
     pair_curves: Partitions,
     trades: Partitions,
     pair_windows: Partitions,
+    benchmark_trades: pd.DataFrame,
+    ohlcv_1h: BarStore,
     ohlcv_5m: BarStore,
+    cointegration_tests: Partitions,
     roster: dict[str, Any],
     markets: dict[str, Any],
+    pair_models: Partitions,
     backtest: BacktestParams,
     champions: ChampionParams,
     sizes: PortfolioParams,
     statistics: StatisticsParams,
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """The walk-forward portfolio twice: of each fold's champions, and of its whole roster.
+    """The walk-forward portfolio of each fold's champions and of its whole roster, beside the lines to beat.
 
     Champions of a fold are chosen from the trading windows before it, so the champions' curve contains the choice.
-    Returns equity curves, the champions portfolio's fills, and the summary.
+    Returns equity curves of every line, the champions portfolio's fills, and the summary.
     """
-    must_follow(roster, pair_windows=pair_windows)
+    must_follow(roster, pair_windows=pair_windows, pair_models=pair_models)
     parsed = Roster.parse(roster)
-    curves, windows = dict(pair_curves), dict(pair_windows)
-    chosen = {entry.fold.name: _champions_of(entry, parsed, curves, windows, champions) for entry in parsed.completed}
-    everyone = {entry.fold.name: tuple(row.pair for row in entry.pairs) for entry in parsed.completed}
-    traded = dict(trades)
-    close, fill = _prices(ohlcv_5m, parsed, backtest.fill_at)
-    limits = exchange_limits(markets)
-    results = {
-        name: portfolio.simulate(
-            _signals(traded, members, close.index, backtest.strategy), close, fill, limits, sizes, backtest.costs
-        )
-        for name, members in (("champions", chosen), ("roster", everyone))
+    curves, windows, traded = dict(pair_curves), dict(pair_windows), dict(trades)
+    tried = models_tried(parsed, pair_models)
+    chosen = {
+        entry.fold.name: _champions_of(entry, parsed, curves, windows, champions, ohlcv_5m, tried)
+        for entry in parsed.completed
     }
-    equity = pd.DataFrame({name: result.equity for name, result in results.items()}, index=close.index)
+    close, fill = prices(ohlcv_5m, parsed, backtest.fill_at)
+    limits = exchange_limits(markets)
+
+    def book(trades: Mapping[str, pd.DataFrame], members: Mapping[str, Sequence[Pair]]) -> portfolio.PortfolioResult:
+        signals = signals_of(trades, members, close.index, backtest.strategy)
+        return portfolio.simulate(signals, close, fill, limits, sizes, backtest.costs)
+
+    results = {
+        "champions": book(traded, chosen),
+        "roster": book(traded, {entry.fold.name: [row.pair for row in entry.pairs] for entry in parsed.completed}),
+        "cash": cash(pd.DatetimeIndex(close.index), sizes.capital),
+        "buy_and_hold": _held(ohlcv_1h, cointegration_tests, parsed, close.index, backtest, sizes.capital),
+        **{line: book(*_members(benchmark_trades, line)) for line in (Z_RULE, PLACEBO)},
+    }
+    equity = pd.DataFrame(
+        {
+            name: on_grid(result.equity, pd.DatetimeIndex(close.index), sizes.capital)
+            for name, result in results.items()
+        },
+        index=close.index,
+    )
     equity.index.name = "timestamp"
-    folds = [_fold_line(entry, chosen[entry.fold.name], equity, windows) for entry in parsed.completed]
-    totals = {name: _statistics(result, parsed, statistics) for name, result in results.items()}
-    made_from = {"pair_curves": pair_curves, "trades": trades, "ohlcv_5m": ohlcv_5m, "roster": roster}
+    made_from = {
+        "pair_curves": pair_curves, "trades": trades, "benchmark_trades": benchmark_trades, "ohlcv_1h": ohlcv_1h,
+        "ohlcv_5m": ohlcv_5m, "roster": roster,
+    }  # fmt: skip
     params = {"backtest": backtest, "champions": champions, "portfolio": sizes, "statistics": statistics}
-    pairs = _pair_table(parsed, windows)
     summary = {
         **header(roster["as_of"], made_from, params),
+        **_summary(results, parsed, chosen, curves, traded, windows, statistics, sizes.capital),
+    }
+    for name, total in {**summary["portfolio"], **summary["benchmarks"]}.items():
+        LOGGER.info("%s, out of sample after costs: %s", name.replace("_", " "), in_words(total))
+    return equity, results["champions"].fills, summary
+
+
+def _summary(
+    results: Mapping[str, portfolio.PortfolioResult],
+    roster: Roster,
+    chosen: Mapping[str, tuple[Pair, ...]],
+    curves: Mapping[str, pd.DataFrame],
+    trades: Mapping[str, pd.DataFrame],
+    windows: Mapping[str, pd.DataFrame],
+    statistics: StatisticsParams,
+    capital: float,
+) -> dict[str, Any]:
+    """Everything the summary says of the lines, the trading windows and the pairs."""
+    folds = [entry.fold for entry in roster.completed]
+    returns = pair_returns(curves, roster)
+    trials = Trials.of(returns.values())
+    lines = line_documents(results, folds, statistics, capital, trials)
+    totals = {name: lines[name] for name in PORTFOLIOS}
+    benchmarks = {name: line for name, line in lines.items() if name not in PORTFOLIOS}
+    attribution = attribution_documents(results, folds, capital)
+    by_fold = [fold_line(entry, chosen[entry.fold.name], windows, attribution) for entry in roster.completed]
+    pairs = pair_documents(returns, trades, windows, statistics, trials)
+    return {
         "portfolio": totals,
-        "folds": folds,
+        "benchmarks": benchmarks,
+        "attribution": attribution,
+        "monthly": monthly_documents(results, folds, capital),
+        "candidates": candidate_document(returns, statistics),
+        "folds": by_fold,
         "pairs": pairs,
         "refused_entries": results["champions"].refused,
-        "metrics": _tracked(totals, folds, pairs),
+        "metrics": tracked(totals, benchmarks, by_fold, pairs),
     }
-    for name, total in totals.items():
-        LOGGER.info("%s portfolio, out of sample after costs: %s", name, _in_words(total))
-    return equity, results["champions"].fills, summary
+
+
+def _members(benchmark_trades: pd.DataFrame, line: str) -> tuple[dict[str, pd.DataFrame], dict[str, tuple[Pair, ...]]]:
+    """Trades by pair of one benchmark line, and its pairs by fold."""
+    own = benchmark_trades.loc[benchmark_trades["line"] == line]
+    pairs = {
+        str(fold): tuple(sorted({Pair(*map(str, legs)) for legs in part[["dependent", "independent"]].to_numpy()}))
+        for fold, part in own.groupby("fold")
+    }
+    return {str(pair_id): table for pair_id, table in own.groupby("pair_id")}, pairs
+
+
+def _held(
+    ohlcv_1h: BarStore,
+    cointegration_tests: Partitions,
+    roster: Roster,
+    index: pd.Index,
+    backtest: BacktestParams,
+    capital: float,
+) -> portfolio.PortfolioResult:
+    """Equal-weight buy and hold of the symbols each fold's screen tested, on hourly bars."""
+    if not len(index):
+        return cash(pd.DatetimeIndex(index), capital)
+    universes = [(entry.fold, _tested(cointegration_tests[entry.fold.stamp])) for entry in roster.completed]
+    symbols = sorted({symbol for _, own in universes for symbol in own})
+    # a symbol that is listed has a bar in the last day of the formation window
+    start = roster.completed[0].fold.formation_end - pd.Timedelta(2, unit="D")
+    end = roster.completed[-1].fold.trading_end
+    close, fill = (ohlcv_1h.wide(column, symbols, start, end) for column in ("close", backtest.fill_at))
+    return hold_equally(close, fill, universes, backtest.costs, capital)
+
+
+def _tested(tests: pd.DataFrame) -> tuple[str, ...]:
+    return tuple(sorted({*tests["dependent"], *tests["independent"]}))
 
 
 def _champions_of(
@@ -157,26 +252,56 @@ def _champions_of(
     curves: Mapping[str, pd.DataFrame],
     windows: Mapping[str, pd.DataFrame],
     champions: ChampionParams,
+    ohlcv_5m: BarStore,
+    tried: selection.Tried,
 ) -> tuple[Pair, ...]:
     """Champions of a fold by the windows before it."""
-    candidates = judge(entry.pairs, roster, curves, windows, champions, before=entry.fold.name)
-    return tuple(candidate.pair for candidate in candidates if candidate.champion)
+    spreads = formation_spreads(entry, ohlcv_5m)
+    found = judge(entry, roster, curves, windows, champions, spreads=spreads, tried=tried)
+    return tuple(candidate.pair for candidate in found.champions)
 
 
 def judge(
-    pairs: Iterable[RosterPair],
+    entry: RosterFold,
     roster: Roster,
     curves: Mapping[str, pd.DataFrame],
     windows: Mapping[str, pd.DataFrame],
     champions: ChampionParams,
     *,
-    before: str | None = None,
-) -> tuple[selection.Candidate, ...]:
-    """Champions and rejected candidates by completed windows; with ``before``, only those ahead of that fold."""
-    names = [entry.fold.name for entry in roster.completed]
-    known = names if before is None else names[: names.index(before)]
-    records = selection.window_records(curves, windows, roster.pairs, known)
-    return selection.select_champions([row.pair for row in pairs], records, champions, n_trials=len(records))
+    spreads: pd.DataFrame | None = None,
+    tried: selection.Tried | None = None,
+) -> selection.Selection:
+    """Champions and rejected candidates of a fold's roster by the trading windows completed before it.
+
+    ``tried`` has the candidates tried by fold and pair id; what is not in it was tried alone.
+    """
+    names = [fold.fold.name for fold in roster.completed]
+    known = names[: names.index(entry.fold.name)] if entry.fold.name in names else names
+    records = selection.window_records(curves, windows, roster.pairs, known, tried)
+    pairs = [row.pair for row in entry.pairs]
+    return selection.select_champions(
+        pairs, records, champions, n_trials=selection.count_trials(records), spreads=spreads
+    )
+
+
+def formation_spreads(entry: RosterFold, ohlcv_5m: BarStore) -> pd.DataFrame:
+    """Daily changes of the spreads of a fold's pairs inside its formation window."""
+    symbols = sorted({symbol for row in entry.pairs for symbol in row.pair.symbols if symbol in ohlcv_5m})
+    close = ohlcv_5m.wide("close", symbols, entry.fold.formation_start, entry.fold.formation_end)
+    return clusters.spread_changes(close, entry.pairs)
+
+
+def models_tried(roster: Roster, pair_models: Partitions) -> dict[tuple[str, str], int]:
+    """Models tried in training for each fold and pair, those of a search included; no entry where none was."""
+    scores = pair_models.meta["scores"]
+    out = {}
+    for entry in roster.completed:
+        for row in entry.pairs:
+            fits = [scores.get(model_id(entry.fold.name, group)) for group in (row.pair.id, POOLED)]
+            counts = [fit["details"]["n_trials"] for fit in fits if fit and fit["details"]]
+            if counts:
+                out[entry.fold.name, row.pair.id] = max(counts)
+    return out
 
 
 def exchange_limits(markets: Mapping[str, Any]) -> dict[str, portfolio.Limits]:
@@ -187,8 +312,8 @@ def exchange_limits(markets: Mapping[str, Any]) -> dict[str, portfolio.Limits]:
     }
 
 
-def _prices(ohlcv_5m: BarStore, roster: Roster, fill_at: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Closes and fill prices of every symbol traded, over the trading windows."""
+def prices(ohlcv_5m: BarStore, roster: Roster, fill_at: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Closes and fill prices of every symbol on a roster, over the trading windows."""
     if not roster.completed or not roster.symbols:
         nothing = pd.DataFrame(index=pd.DatetimeIndex([], dtype="datetime64[ms, UTC]", name="timestamp"))
         return nothing, nothing
@@ -196,125 +321,3 @@ def _prices(ohlcv_5m: BarStore, roster: Roster, fill_at: str) -> tuple[pd.DataFr
     symbols = [symbol for symbol in roster.symbols if symbol in ohlcv_5m]
     close, fill = (ohlcv_5m.wide(column, symbols, start, end) for column in ("close", fill_at))
     return close, fill
-
-
-def _signals(
-    trades: Mapping[str, pd.DataFrame],
-    members: Mapping[str, tuple[Pair, ...]],
-    index: pd.Index,
-    rule: StrategyParams,
-) -> dict[int, list[portfolio.Signal]]:
-    """Entries and exits of the members' trades, at the bar before each fill.
-
-    An exit that had to wait over missing bars is acted on at the last bar before it could be filled.
-    """
-    out: dict[int, list[portfolio.Signal]] = {}
-    for fold, pairs in members.items():
-        for pair in pairs:
-            table = trades[pair.id]
-            for row in table.loc[table["fold"] == fold].to_dict("records"):
-                rank = confidence(rule, z=row["entry_z"], probability=row["probability"], threshold=row["threshold"])
-                enter = portfolio.Signal(pair, "enter", row["side"], row["hedge_ratio"], rank, "entry")
-                leave = portfolio.Signal(pair, "exit", 0, row["hedge_ratio"], rank, row["reason"])
-                out.setdefault(int(index.searchsorted(row["entry_fill"])) - 1, []).append(enter)
-                out.setdefault(int(index.searchsorted(row["exit_fill"])) - 1, []).append(leave)
-    return out
-
-
-def _fold_line(
-    entry: RosterFold, champions: tuple[Pair, ...], equity: pd.DataFrame, windows: Mapping[str, pd.DataFrame]
-) -> dict[str, Any]:
-    inside = equity.loc[(equity.index >= entry.fold.formation_end) & (equity.index < entry.fold.trading_end)]
-    change = inside.iloc[-1] / inside.iloc[0] - 1 if len(inside) else pd.Series({"champions": 0.0, "roster": 0.0})
-    mine = [windows[row.pair.id] for row in entry.pairs]
-    lines = [table.loc[table["fold"] == entry.fold.name] for table in mine]
-    return {
-        "fold": entry.fold.name,
-        "trading_start": entry.fold.formation_end,
-        "trading_end": entry.fold.trading_end,
-        "n_pairs": len(entry.pairs),
-        "n_champions": len(champions),
-        "champions": [pair.id for pair in champions],
-        "n_trades": int(sum(line["n_trades"].sum() for line in lines)),
-        "net_pnl": float(sum(line["net_pnl"].sum() for line in lines)),
-        "champions_return": number(float(change["champions"])),
-        "roster_return": number(float(change["roster"])),
-    }
-
-
-def _statistics(
-    result: portfolio.PortfolioResult, roster: Roster, statistics: StatisticsParams
-) -> dict[str, float | None]:
-    """Figures of a portfolio's daily returns inside trading windows; None where they are not defined."""
-    returns = metrics.daily_returns(result.equity)
-    inside = np.zeros(len(returns), dtype=bool)
-    for entry in roster.completed:
-        inside |= (returns.index >= entry.fold.formation_end.floor("D")) & (returns.index < entry.fold.trading_end)
-    returns = returns.loc[inside]
-    moments = metrics.sharpe_moments(returns)
-    low = high = probabilistic = float("nan")
-    if moments is not None:
-        low, high = metrics.sharpe_interval(
-            returns, level=statistics.level, n_boot=statistics.n_boot, seed=statistics.seed
-        )
-        probabilistic = metrics.probabilistic_sharpe_ratio(
-            moments.sharpe, n_obs=moments.n_obs, skew=moments.skew, kurtosis=moments.kurtosis
-        )
-    charges = result.costs.sum()
-    capital = result.equity.iloc[0] if len(result.equity) else float("nan")
-    return numbers(
-        {
-            "total_return": result.equity.iloc[-1] / capital - 1 if len(result.equity) else float("nan"),
-            "annual_return": metrics.annual_return(returns),
-            "annual_volatility": metrics.annual_volatility(returns),
-            "sharpe": metrics.sharpe(returns),
-            "sharpe_low": low,
-            "sharpe_high": high,
-            "probabilistic_sharpe": probabilistic,
-            "sortino": metrics.sortino(returns),
-            "max_drawdown": metrics.max_drawdown(result.equity) if len(result.equity) else float("nan"),
-            "n_days": float(len(returns)),
-            "n_fills": float(len(result.fills)),
-            "turnover": float(charges["turnover"]) / capital,
-            "costs": float(charges[["fees", "slippage", "borrow"]].sum()) / capital,
-            "mean_gross": float((result.exposure["gross"] / result.equity).mean()) if len(result.equity) else 0.0,
-        }
-    )
-
-
-def _in_words(total: Mapping[str, float | None]) -> str:
-    net, sharpe, low, high = (total[key] for key in ("total_return", "sharpe", "sharpe_low", "sharpe_high"))
-    if sharpe is None:
-        return "nothing was traded"
-    interval = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
-    return f"net {net or 0.0:.2%}, Sharpe {sharpe:.2f}{interval}"
-
-
-def _tracked(
-    totals: Mapping[str, Mapping[str, float | None]], folds: list[dict[str, Any]], pairs: list[dict[str, Any]]
-) -> dict[str, float | None]:
-    """Figures for the tracking server: portfolios, folds, and the pairs in aggregate."""
-    net = np.array([line["net_pnl"] for line in pairs], dtype=np.float64)
-    out: dict[str, float | None] = {
-        f"{name}.{key}": value for name, total in totals.items() for key, value in total.items()
-    }
-    for line in folds:
-        keys = ("n_pairs", "n_champions", "n_trades", "champions_return", "roster_return")
-        out |= {f"fold.{line['fold']}.{key}": line[key] for key in keys}
-    return out | {
-        "pairs.n_traded": float(len(net)),
-        "pairs.share_positive": number(float((net > 0).mean())) if len(net) else None,
-        "pairs.median_net_pnl": number(float(np.median(net))) if len(net) else None,
-        "pairs.total_costs": float(sum(line["costs"] for line in pairs)),
-    }
-
-
-def _pair_table(roster: Roster, windows: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """One line per pair over all windows it was traded in, best net P&L first."""
-    lines = []
-    for pair_id in roster.pairs:
-        table = windows[pair_id]
-        if len(table):
-            total = table[["net_pnl", "gross_pnl", "costs", "n_trades", "turnover"]].sum()
-            lines.append({"pair_id": pair_id, "n_windows": len(table), **total.to_dict()})
-    return rows(pd.DataFrame(lines).sort_values("net_pnl", ascending=False)) if lines else []

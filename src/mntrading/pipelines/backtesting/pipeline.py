@@ -2,11 +2,13 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from mntrading.pipelines.backtesting.benchmarks import trade_benchmarks
 from mntrading.pipelines.backtesting.nodes import backtest_pairs, backtest_portfolio
+from mntrading.pipelines.backtesting.robustness import probe_robustness
 
 
 def create_pipeline() -> Pipeline:
-    """Pairs alone, then the netted portfolio."""
+    """Pairs alone, the netted portfolio beside the lines to beat, and the portfolio under other assumptions."""
     return Pipeline(
         [
             Node(
@@ -23,14 +25,33 @@ def create_pipeline() -> Pipeline:
                 name="backtest_pairs",
             ),
             Node(
+                trade_benchmarks,
+                inputs=[
+                    "ohlcv_1h",
+                    "ohlcv_5m",
+                    "pair_features",
+                    "roster",
+                    "params:feature_engineering.features",
+                    "params:backtest",
+                    "params:benchmarks",
+                    "params:compute",
+                ],
+                outputs="benchmark_trades",
+                name="trade_benchmarks",
+            ),
+            Node(
                 backtest_portfolio,
                 inputs=[
                     "pair_curves",
                     "trades",
                     "pair_windows",
+                    "benchmark_trades",
+                    "ohlcv_1h",
                     "ohlcv_5m",
+                    "cointegration_tests",
                     "roster",
                     "markets",
+                    "pair_models",
                     "params:backtest",
                     "params:champions",
                     "params:portfolio",
@@ -38,6 +59,23 @@ def create_pipeline() -> Pipeline:
                 ],
                 outputs=["equity_curves", "portfolio_fills", "backtest_summary"],
                 name="backtest_portfolio",
+            ),
+            Node(
+                probe_robustness,
+                inputs=[
+                    "ohlcv_5m",
+                    "pair_features",
+                    "predictions",
+                    "roster",
+                    "markets",
+                    "params:backtest",
+                    "params:portfolio",
+                    "params:statistics",
+                    "params:robustness",
+                    "params:compute",
+                ],
+                outputs="robustness",
+                name="probe_robustness",
             ),
         ],
         tags="backtest",

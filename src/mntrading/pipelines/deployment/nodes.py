@@ -11,7 +11,9 @@ import pandas as pd
 
 from mntrading.core import portfolio, strategy, training
 from mntrading.core.bars import timeframe_ms, to_ms
+from mntrading.core.break_monitor import history_bars
 from mntrading.core.coverage import subtracted
+from mntrading.core.engine_inputs import monitor_of
 from mntrading.core.errors import ArtifactError, BarDataError, ParameterError
 from mntrading.core.features import build_features, spec_hash, warm_up_bars
 from mntrading.core.roster import Roster
@@ -29,7 +31,7 @@ from mntrading.params import (
     ProductionParams,
     StrategyParams,
 )
-from mntrading.pipelines.backtesting.nodes import exchange_limits, judge
+from mntrading.pipelines.backtesting.nodes import exchange_limits, formation_spreads, judge, models_tried
 from mntrading.pipelines.common import SCHEMA_VERSION, digest, header, must_follow, number, numbers
 from mntrading.pipelines.feature_engineering.nodes import market_of
 from mntrading.pipelines.modelling.nodes import POOLED, fitted, model_id
@@ -44,17 +46,17 @@ def select_champions(
     pair_curves: Partitions,
     pair_windows: Partitions,
     pair_models: Partitions,
+    ohlcv_5m: BarStore,
     champions: ChampionParams,
 ) -> dict[str, Any]:
     """Judge the live roster by every completed trading window; champions and rejected candidates with reasons."""
     must_follow(roster, pair_windows=pair_windows, pair_models=pair_models)
     parsed = Roster.parse(roster)
-    candidates = judge(parsed.live.pairs, parsed, dict(pair_curves), dict(pair_windows), champions)
+    spreads, tried = formation_spreads(parsed.live, ohlcv_5m), models_tried(parsed, pair_models)
+    found = judge(parsed.live, parsed, dict(pair_curves), dict(pair_windows), champions, spreads=spreads, tried=tried)
     half_lives = {row.pair.id: row.half_life_hours for row in parsed.live.pairs}
-    entries = [_registry_entry(candidate, half_lives[candidate.pair.id], pair_models) for candidate in candidates]
-    made_from = {"roster": roster, "pair_windows": pair_windows, "pair_models": pair_models}
-    chosen = [entry for entry in entries if entry["champion"]]
-    LOGGER.info("champions: %d of %d pairs on the live roster", len(chosen), len(entries))
+    made_from = {"roster": roster, "pair_windows": pair_windows, "pair_models": pair_models, "spreads": spreads}
+    LOGGER.info("champions of the live roster: %s", found.explanation())
     head = header(roster["as_of"], made_from, {"champions": champions})
     made_with = {
         "backtest": pair_windows.meta["parameters"]["backtest"],
@@ -66,8 +68,12 @@ def select_champions(
         "feature_spec": pair_models.meta["feature_spec"],
         "formation_start": parsed.live.fold.formation_start,
         "formation_end": parsed.live.fold.formation_end,
-        "champions": chosen,
-        "rejected": [entry for entry in entries if not entry["champion"]],
+        "n_pairs_traded": found.n_pairs_traded,
+        "n_trials": found.n_trials,
+        "trials_variance": found.trials_variance,
+        "explanation": found.explanation(),
+        "champions": [_registry_entry(c, half_lives[c.pair.id], pair_models) for c in found.champions],
+        "rejected": [_registry_entry(c, half_lives[c.pair.id], pair_models) for c in found.rejected],
     }
 
 
@@ -79,7 +85,19 @@ def _registry_entry(candidate: Candidate, half_life_hours: float, pair_models: P
         "dependent": candidate.pair.dependent,
         "independent": candidate.pair.independent,
         "champion": candidate.champion,
+        "challenger": candidate.challenger,
+        "cluster": candidate.cluster,
         "reasons": list(candidate.reasons),
+        "failures": [
+            {
+                "rule": failure.rule,
+                "kind": failure.kind,
+                "value": number(failure.value),
+                "limit": failure.limit,
+                "taken_by": list(failure.taken_by),
+            }
+            for failure in candidate.failures
+        ],
         "figures": numbers(candidate.figures),
         "half_life_hours": half_life_hours,
         "model": None if model is None else {"id": model, "sha256": pair_models.digests[model]},
@@ -234,7 +252,8 @@ def _infer_pair(
     spec = FeatureParams.model_validate(production_map["features"])
     newest_open = bar_close - step
     last_open = None if before is None else pd.Timestamp(before["last_open"])
-    first_needed = (last_open or newest_open) - (warm_up_bars(spec) + 1) * step
+    history = max(warm_up_bars(spec), history_bars(rule.break_monitor))
+    first_needed = (last_open or newest_open) - (history + 1) * step
     legs = [_recent(ohlcv_5m, entry[leg], first_needed, newest_open) for leg in ("dependent", "independent")]
     frame = build_features(legs[0], legs[1], spec, market=market)
     staleness = int((newest_open - frame.index[-1]) / step) if len(frame) else None
@@ -248,21 +267,28 @@ def _infer_pair(
     begin = newest_open if last_open is None else last_open + step
     todo = pd.date_range(begin, newest_open, freq=step, unit="ms")
     frame = frame.reindex(todo)
+    own_threshold = None
     if told is not None:
+        own_threshold = float(told["threshold"].iloc[0]) if len(told) else None
         told = told.reindex(todo)
     state = strategy.StrategyState(**before["strategy"]) if before else strategy.StrategyState()
+    levels = strategy.rule_of(
+        rule, half_life_bars=entry["half_life_hours"] / (step / pd.Timedelta(1, unit="h")),
+        needs_probability=strategy.asks_model(rule, entry["model"] is not None),
+        threshold=own_threshold,
+    )  # fmt: skip
+    monitor = monitor_of(legs[0], legs[1], frame, rule.break_monitor)
     action, reason = strategy.HOLD, ""
-    for moment, spread, z, hedge_ratio in zip(todo, frame["spread"], frame["z"], frame["hedge_ratio"], strict=True):
+    columns = (frame[name] for name in ("spread", "z", "hedge_ratio", "beta"))
+    for row, (moment, spread, z, hedge_ratio, beta) in enumerate(zip(todo, *columns, strict=True)):
         if state.side and not state.bars_held and pd.isna(spread):
             # the bar to fill the entry on is missing: the entry is off, as in research
             state = strategy.StrategyState()
         known = _asked(told, moment)
         state, action, reason = strategy.step(
-            state, rule, z=float(z), hedge_ratio=float(hedge_ratio),
-            probability=known["probability"], threshold=known["threshold"], barred=known["barred"],
-            half_life_bars=entry["half_life_hours"] / (step / pd.Timedelta(1, unit="h")),
-            needs_probability=strategy.asks_model(rule, entry["model"] is not None),
-            entries_allowed=moment == newest_open and not doubts,
+            state, levels, z=float(z), hedge_ratio=float(hedge_ratio), probability=known["probability"],
+            barred=known["barred"], entries_allowed=moment == newest_open and not doubts,
+            beta=float(beta), monitor=monitor, row=row,
         )  # fmt: skip
     last = frame.iloc[-1] if len(frame) else pd.Series(float("nan"), index=frame.columns)
     newest = _asked(told, newest_open)

@@ -16,7 +16,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 select_champions,
-                inputs=["roster", "pair_curves", "pair_windows", "pair_models", "params:champions"],
+                inputs=["roster", "pair_curves", "pair_windows", "pair_models", "ohlcv_5m", "params:champions"],
                 outputs="champion_registry",
                 name="select_champions",
                 tags="select",

@@ -39,6 +39,7 @@ def render_research_report(
     trades: Partitions,
     equity_curves: pd.DataFrame,
     backtest_summary: dict[str, Any],
+    robustness: dict[str, Any],
     model_scores: dict[str, Any],
     champion_registry: dict[str, Any],
     run_record: dict[str, Any],
@@ -50,7 +51,7 @@ def render_research_report(
     """What research found and how it would have traded: Markdown, HTML, and the figures as plotly has them."""
     research = _research(
         ohlcv_1h, ohlcv_5m, markets, roster, screened_pairs, cointegration_tests, pair_features, trades,
-        equity_curves, backtest_summary, model_scores, champion_registry, run_record,
+        equity_curves, backtest_summary, robustness, model_scores, champion_registry, run_record,
         screening, backtest, statistics, reporting,
     )  # fmt: skip
     context, figures = _with_sheets(research_context(research, RESEARCH_HTML), research, SHEETS), draw(research)
@@ -73,6 +74,7 @@ def render_report(
     trades: Partitions,
     equity_curves: pd.DataFrame,
     backtest_summary: dict[str, Any],
+    robustness: dict[str, Any],
     model_scores: dict[str, Any],
     champion_registry: dict[str, Any],
     run_record: dict[str, Any],
@@ -84,7 +86,7 @@ def render_report(
     """What to do now, and what it rests on; Markdown and HTML."""
     research = _research(
         ohlcv_1h, ohlcv_5m, markets, roster, screened_pairs, cointegration_tests, pair_features, trades,
-        equity_curves, backtest_summary, model_scores, champion_registry, run_record,
+        equity_curves, backtest_summary, robustness, model_scores, champion_registry, run_record,
         screening, backtest, statistics, reporting,
     )  # fmt: skip
     stamp = f"{pd.Timestamp(position_state['as_of']):%Y%m%dT%H%M%SZ}"
@@ -126,6 +128,7 @@ def _research(
     trades: Partitions,
     equity_curves: pd.DataFrame,
     backtest_summary: Mapping[str, Any],
+    robustness: Mapping[str, Any],
     model_scores: Mapping[str, Any],
     champion_registry: Mapping[str, Any],
     run_record: Mapping[str, Any],
@@ -140,6 +143,7 @@ def _research(
         "markets": markets,
         "roster": roster,
         "backtest_summary": backtest_summary,
+        "robustness": robustness,
         "model_scores": model_scores,
         "champion_registry": champion_registry,
     }
@@ -156,11 +160,12 @@ def _research(
         summary=backtest_summary,
         equity=equity_curves,
         best=_best(backtest_summary, pair_features, trades),
+        robustness=robustness,
         scores=model_scores,
         registry=champion_registry,
         run=run_record,
         hashes=hashes,
-        doubts=_doubts(hashes["roster"], roster, backtest_summary, champion_registry, blocks),
+        doubts=_doubts(hashes["roster"], roster, backtest_summary, robustness, champion_registry, blocks),
         screening=screening,
         strategy=backtest.strategy,
         costs=backtest.costs,
@@ -185,6 +190,7 @@ def _doubts(
     roster_hash: str,
     roster: Mapping[str, Any],
     summary: Mapping[str, Any],
+    robustness: Mapping[str, Any],
     registry: Mapping[str, Any],
     blocks: Mapping[str, Block],
 ) -> tuple[str, ...]:
@@ -192,7 +198,7 @@ def _doubts(
     out = []
     old = [
         name
-        for name, made in (("backtest_summary", summary), ("champion_registry", registry))
+        for name, made in (("backtest_summary", summary), ("robustness", robustness), ("champion_registry", registry))
         if made["inputs"]["roster"] != roster_hash
     ]
     if old:

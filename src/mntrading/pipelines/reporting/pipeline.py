@@ -16,6 +16,7 @@ RESEARCH = [
     "trades",
     "equity_curves",
     "backtest_summary",
+    "robustness",
     "model_scores",
     "champion_registry",
     "run_record",

@@ -14,7 +14,7 @@ from mntrading.core.screening import SELECTED, Screen, screen
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore
 from mntrading.params import ComputeParams, ScheduleParams, ScreeningParams
-from mntrading.pipelines.common import header, progress, rows
+from mntrading.pipelines.common import header, progress, rows, teller
 from mntrading.pipelines.screening.account import funnel_table
 
 LOGGER = logging.getLogger(__name__)
@@ -54,7 +54,8 @@ def screen_pairs(
                 before = live_before.pairs
                 made_from["live_before"] = [pair.id for pair in before]
             window = fold.formation(close), fold.formation(volume)
-            found = screen(*window, screening, previous=before, n_threads=compute.n_workers)
+            tell = teller(f"screening {fold.name}, tests")
+            found = screen(*window, screening, previous=before, n_threads=compute.n_workers, progress=tell)
             head = header(fold.formation_end, made_from, params)
             screens[f"screened_pairs_{fold.stamp}"] = {**head, **_document(fold, found)}
             tests[fold.stamp] = found.tests

@@ -1,0 +1,107 @@
+"""The rule each pair is traded by, fold by fold, and what every candidate would have earned afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from mntrading.core import menu
+from mntrading.core.bars import timeframe_ms
+from mntrading.core.engine_inputs import Book
+from mntrading.core.roster import Roster
+from mntrading.core.types import Pair, slug
+from mntrading.datasets import BarStore, Commit, Partitions
+from mntrading.params import BacktestParams, ComputeParams, FeatureParams, PortfolioParams
+from mntrading.pipelines.common import fan_out, header
+
+LOGGER = logging.getLogger(__name__)
+
+MENU_COLUMNS = ("fold", *menu.ITEM_COLUMNS, "reason", "overfitting", "out_of_block")
+
+
+def choose_candidates(
+    ohlcv_5m: BarStore,
+    roster: dict[str, Any],
+    markets: dict[str, Any],
+    funding_rates: Partitions,
+    backtest: BacktestParams,
+    features: FeatureParams,
+    sizes: PortfolioParams,
+    compute: ComputeParams,
+) -> Iterator[tuple[dict[str, pd.DataFrame] | Commit, ...]]:
+    """Each pair's menu in each fold of its roster, the live one too, and the candidates' days in trading windows."""
+    parsed = Roster.parse(roster)
+    step = pd.Timedelta(timeframe_ms(ohlcv_5m.timeframe), unit="ms")
+
+    def look(item: tuple[str, Pair]) -> tuple[str, pd.DataFrame, pd.DataFrame]:
+        pair_id, pair = item
+        market = menu.Market(
+            ohlcv_5m[pair.dependent],
+            ohlcv_5m[pair.independent],
+            book_of(sizes),
+            funding_of(pair, markets, funding_rates, backtest),
+        )
+        tables, days = [], []
+        for entry in parsed.folds:
+            row = next((row for row in entry.pairs if row.pair.id == pair_id), None)
+            if row is None:
+                continue
+            half_life = row.half_life_hours / (step / pd.Timedelta(1, unit="h"))
+            chosen = menu.choose(market, entry.fold.formation_grid(step), backtest, features, half_life_bars=half_life)
+            tables.append(
+                chosen.table.assign(
+                    fold=entry.fold.name,
+                    reason=chosen.reason,
+                    overfitting=chosen.overfitting,
+                    out_of_block=chosen.out_of_block,
+                )
+            )
+            if not entry.fold.is_live:
+                window = entry.fold.trading_grid(step)
+                earned = menu.follow(market, window, chosen.table, backtest, features, half_life_bars=half_life)
+                days.append(earned.assign(fold=entry.fold.name))
+        return pair_id, pd.concat(tables, ignore_index=True)[list(MENU_COLUMNS)], _joined(days)
+
+    pairs = parsed.pairs
+    left = taken = 0
+    for pair_id, table, days in fan_out(look, list(pairs.items()), compute, "candidates"):
+        chosen = table.loc[table["chosen"]]
+        taken += len(chosen)
+        left += int((chosen["label"] != menu.CONFIGURED).sum())
+        yield {pair_id: table}, {pair_id: days}
+    LOGGER.info("rules: the configured one in %d of %d windows of pairs, another in %d", taken - left, taken, left)
+    made_from = {"ohlcv_5m": ohlcv_5m, "roster": roster}
+    head = header(roster["as_of"], made_from, {"backtest": backtest, "features": features, "portfolio": sizes})
+    commit = Commit(tuple(pairs), head)
+    yield commit, commit
+
+
+def _joined(days: list[pd.DataFrame]) -> pd.DataFrame:
+    if days:
+        return pd.concat(days)
+    return pd.DataFrame(
+        {"fold": pd.Series(dtype="str")}, index=pd.DatetimeIndex([], dtype="datetime64[ms, UTC]", name="timestamp")
+    )
+
+
+def book_of(sizes: PortfolioParams) -> Book:
+    """What one pair is traded with: its share of the capital. Lots are the portfolio's matter, as they are live."""
+    return Book(sizes.capital * sizes.pair_gross)
+
+
+def funding_of(
+    pair: Pair, markets: Mapping[str, Any], funding_rates: Partitions, backtest: BacktestParams
+) -> tuple[pd.Series, pd.Series] | None:
+    """Funding rates of both legs by time; None where funding is not charged or a leg has none."""
+    if backtest.costs.carry != "funding":
+        return None
+    legs = []
+    for symbol in pair.symbols:
+        perpetual = markets["symbols"].get(symbol, {}).get("perpetual")
+        if perpetual is None or slug(perpetual) not in funding_rates:
+            return None
+        legs.append(funding_rates[slug(perpetual)].set_index("timestamp")["rate"])
+    return legs[0], legs[1]
