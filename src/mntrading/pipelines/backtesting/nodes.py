@@ -23,6 +23,7 @@ from mntrading.params import (
     ComputeParams,
     PortfolioParams,
     StatisticsParams,
+    StrategyParams,
 )
 from mntrading.pipelines.backtesting.benchmarks import PLACEBO, Z_RULE
 from mntrading.pipelines.backtesting.summary import (
@@ -42,7 +43,11 @@ from mntrading.pipelines.modelling.nodes import POOLED, model_id
 
 LOGGER = logging.getLogger(__name__)
 
-CURVE_COLUMNS = ("fold", "equity", "side", "units_a", "units_b")
+SIGNAL_COLUMNS = ("spread", "z", "hedge_ratio")
+"""What was decided on: with ``LEVELS``, all that is needed to draw a pair as it was traded."""
+
+CURVE_COLUMNS = ("fold", "equity", "side", "units_a", "units_b", "fees", "slippage", "borrow", *SIGNAL_COLUMNS)
+LEVELS = ("entry_z", "exit_z", "stop_z")
 Chunk = tuple[dict[str, pd.DataFrame] | Commit, ...]
 
 
@@ -59,11 +64,11 @@ def backtest_pairs(
     parsed = Roster.parse(roster)
     step = pd.Timedelta(timeframe_ms(ohlcv_5m.timeframe), unit="ms")
 
-    def trade(item: tuple[str, Pair]) -> tuple[str, dict[str, PairResult]]:
+    def trade(item: tuple[str, Pair]) -> tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         pair_id, pair = item
         bars_a, bars_b = ohlcv_5m[pair.dependent], ohlcv_5m[pair.independent]
         frame, given = pair_features[pair_id], predictions[pair_id]
-        results = {}
+        results, seen = {}, {}
         for entry in parsed.completed:
             on_roster = next((row for row in entry.pairs if row.pair.id == pair_id), None)
             if on_roster is None:
@@ -76,11 +81,12 @@ def backtest_pairs(
                 threshold=None if told.empty else float(told["threshold"].iloc[0]), barred=told["barred"],
                 half_life_bars=on_roster.half_life_hours / (step / pd.Timedelta(1, unit="h")),
             )  # fmt: skip
-        return pair_id, results
+            seen[entry.fold.name] = window[list(SIGNAL_COLUMNS)]
+        return pair_id, _curves(results, seen), _trades(results), _windows(results, backtest.strategy)
 
     pairs = parsed.pairs
-    for pair_id, results in fan_out(trade, list(pairs.items()), compute, "backtest"):
-        yield {pair_id: _curves(results)}, {pair_id: _trades(results)}, {pair_id: _windows(results)}
+    for pair_id, curves, table, windows in fan_out(trade, list(pairs.items()), compute, "backtest"):
+        yield {pair_id: curves}, {pair_id: table}, {pair_id: windows}
     made_from = {
         "ohlcv_5m": ohlcv_5m,
         "pair_features": pair_features,
@@ -91,9 +97,11 @@ def backtest_pairs(
     yield commit, commit, commit
 
 
-def _curves(results: Mapping[str, PairResult]) -> pd.DataFrame:
+def _curves(results: Mapping[str, PairResult], seen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     parts = [
-        result.positions.assign(fold=fold, equity=result.equity)[list(CURVE_COLUMNS)]
+        pd.concat([result.positions, result.costs, seen[fold]], axis=1).assign(fold=fold, equity=result.equity)[
+            list(CURVE_COLUMNS)
+        ]
         for fold, result in results.items()
     ]
     if parts:
@@ -109,9 +117,10 @@ def _trades(results: Mapping[str, PairResult]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*TRADE_COLUMNS, "fold"])
 
 
-def _windows(results: Mapping[str, PairResult]) -> pd.DataFrame:
-    table = pd.DataFrame([{"fold": fold, **result.metrics} for fold, result in results.items()])
-    return table if len(table) else pd.DataFrame(columns=["fold", "n_trades", "net_pnl", "gross_pnl", "costs"])
+def _windows(results: Mapping[str, PairResult], rule: StrategyParams) -> pd.DataFrame:
+    levels = {name: getattr(rule, name) for name in LEVELS}
+    table = pd.DataFrame([{"fold": fold, **levels, **result.metrics} for fold, result in results.items()])
+    return table if len(table) else pd.DataFrame(columns=["fold", *LEVELS, "n_trades", "net_pnl", "gross_pnl", "costs"])
 
 
 def backtest_portfolio(
