@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,14 +12,13 @@ import pandas as pd
 from mntrading.core import metrics
 from mntrading.core.roster import Roster, RosterFold, RosterPair
 from mntrading.core.types import Pair
-from mntrading.params import CostParams, StrategyParams
+from mntrading.params import StrategyParams
 from mntrading.reporting import style
 from mntrading.reporting.attribution import (
-    charges_paid,
+    CHARGES,
     cumulated,
+    gross_of,
     monthly_sums,
-    totals,
-    trade_charges,
     window_returns,
 )
 from mntrading.reporting.context import Fact, ReportContext, Section, Table, table
@@ -53,7 +52,7 @@ from mntrading.reporting.tear_sheets import (
     counts_of,
     end_of,
     hours_of,
-    is_inside,
+    interval_words,
     month_panel,
     rolling_panel,
     span_of,
@@ -64,10 +63,16 @@ N_TRADE_ROWS: Final = 500
 
 _ROWS: Final = (("signal",), ("performance",), ("monthly",), ("costs", "pnl", "holding"))
 _ADDITIVE: Final = (
-    "P&L in per cent of one notional a trade, summed and not compounded; each window starts flat. Gross is net with "
-    "the costs paid added back.",
+    "P&L in per cent of one notional a trade, summed and not compounded; each window starts flat. Before costs is "
+    "net with everything paid added back.",
 )
-_ENDINGS: Final = {"reverted": style.LONG, "stop": style.SHORT, "time": style.ROSTER, "closing": style.MUTED}
+_ENDINGS: Final = {
+    "reverted": style.LONG,
+    "stop": style.SHORT,
+    "time": style.ROSTER,
+    "closing": style.MUTED,
+    "break": "#7a5c99",
+}
 
 
 @dataclass(frozen=True)
@@ -80,29 +85,36 @@ class PairEvidence:
         The pair.
     roster
         Pairs of every fold.
-    features
-        ``spread``, ``z`` and ``hedge_ratio`` by bar open.
+    formation
+        ``spread``, ``z`` and ``hedge_ratio`` of the live formation window, for a pair that no window has traded yet.
     closes
         Closes of both legs (bar × symbol), over ``span_of`` or more.
     curve
-        ``fold`` and ``equity`` at each bar's close, each window from one notional.
+        By bar of the trading windows: ``fold``, ``equity`` from one notional in each, ``side``, what was paid, and
+        ``spread``, ``z`` and ``hedge_ratio`` that were decided on.
+    windows
+        By window: ``fold`` and the levels ``entry_z``, ``exit_z``, ``stop_z`` that held in it.
     trades
         Closed trades.
+    line
+        The summary's figures of the pair, None where it was not traded.
     verdict
         The registry's entry of the pair, None where it has none.
     """
 
     pair: Pair
     roster: Roster
-    features: pd.DataFrame
+    formation: pd.DataFrame
     closes: pd.DataFrame
     curve: pd.DataFrame
+    windows: pd.DataFrame
     trades: pd.DataFrame
+    line: Mapping[str, Any] | None
     verdict: Mapping[str, Any] | None
 
 
 def pair_sheet(
-    evidence: PairEvidence, strategy: StrategyParams, costs: CostParams, about: Provenance, *, max_points: int
+    evidence: PairEvidence, strategy: StrategyParams, about: Provenance, *, level: float, max_points: int
 ) -> TearSheet:
     """One pair's sheet.
 
@@ -110,10 +122,12 @@ def pair_sheet(
     ----------
     evidence
         What is stored of the pair.
-    strategy, costs
-        Levels of z, and rates that trades were charged at.
+    strategy
+        Levels of z of a pair that no window has traded yet.
     about
         What the sheet says of itself.
+    level
+        Level of the interval.
     max_points
         Points of a line.
     """
@@ -126,11 +140,9 @@ def pair_sheet(
     ]
     fold_table: tuple[Table, ...] = ()
     if windows:
-        net = cumulated(evidence.curve)
-        returns = window_returns(evidence.curve)
         if len(evidence.trades):
-            panels |= _pair_panels(evidence, windows, net, returns, costs, max_points)
-        facts = _pair_facts(evidence, net, returns)
+            panels |= _pair_panels(evidence, windows, max_points)
+        facts = _pair_facts(evidence, level)
         fold_table = _fold_table(evidence, windows)
     facts = (*facts, *_verdict_fact(evidence))
     if len(evidence.trades):
@@ -169,40 +181,21 @@ def _pair_subtitle(evidence: PairEvidence, windows: Sequence[RosterFold], about:
     )
 
 
-def _pair_facts(evidence: PairEvidence, net: pd.Series, returns: pd.Series) -> tuple[Fact, ...]:
-    trades = evidence.trades
-    if trades.empty:
+def _pair_facts(evidence: PairEvidence, level: float) -> tuple[Fact, ...]:
+    line = evidence.line
+    if line is None or evidence.trades.empty:
         return (Fact("Trades", "0", "no entry in any window"),)
-    gross, paid = float(trades["gross_pnl"].sum()), float(trades["costs"].sum())
-    moments = metrics.sharpe_moments(returns)
-    lucky = (
-        MISSING
-        if moments is None
-        else chance(
-            metrics.probabilistic_sharpe_ratio(
-                moments.sharpe, n_obs=moments.n_obs, skew=moments.skew, kurtosis=moments.kurtosis
-            )
-        )
-    )
-    wins, losses = (trades["net_pnl"].clip(lower=0).sum(), -trades["net_pnl"].clip(upper=0).sum())
+    below = metrics.max_drawdown(1 + cumulated(evidence.curve))
+    share = "" if line["cost_share"] is None else f", {percent(line['cost_share'], 0)} of it"
+    longest = decimal(float(hours_of(evidence.trades).max()), 1)
     return (
-        Fact("Net P&L", percent(float(net.iloc[-1])), "of the pair's notional"),
-        Fact(
-            "Gross P&L",
-            percent(gross),
-            f"costs {percent(paid)}" + (f", {percent(paid / gross, 0)} of it" if gross > 0 else ""),
-        ),
-        Fact(
-            "Sharpe, per year", decimal(metrics.sharpe(returns)), f"{count(len(returns))} days; truly above 0: {lucky}"
-        ),
-        Fact("Max drawdown", percent(metrics.max_drawdown(1 + net), 2), "of the pair's notional"),
-        Fact("Trades", count(len(trades)), f"{percent(float((trades['net_pnl'] > 0).mean()), 0)} with a profit"),
-        Fact("Profit factor", decimal(wins / losses) if losses > 0 else MISSING, "profits over losses, net"),
-        Fact(
-            "Mean holding time",
-            f"{decimal(float(hours_of(trades).mean()), 1)} h",
-            f"longest {decimal(float(hours_of(trades).max()), 1)} h",
-        ),
+        Fact("Net P&L", percent(line["net_pnl"], 2), "of the pair's notional"),
+        Fact("P&L before costs", percent(line["gross_pnl"], 2), f"costs {percent(line['costs'], 2)}{share}"),
+        Fact("Sharpe, per year", decimal(line["sharpe"]), interval_words(line, level)),
+        Fact("Above luck", chance(line["deflated_sharpe"]), f"deflated Sharpe, {count(line['n_trials'])} pairs tried"),
+        Fact("Max drawdown", percent(below, 2), "of the pair's notional"),
+        Fact("Trades", count(len(evidence.trades)), f"{percent(line['hit_rate'], 0)} with a net profit"),
+        Fact("Mean holding time", f"{decimal(line['mean_holding_hours'], 1)} h", f"longest {longest} h"),
     )
 
 
@@ -211,7 +204,9 @@ def _verdict_fact(evidence: PairEvidence) -> tuple[Fact, ...]:
         live = any(row.pair == evidence.pair for row in evidence.roster.live.pairs)
         return () if live else (Fact("Verdict", "left", "not on the live roster"),)
     reasons = listed(evidence.verdict["reasons"], 3) or "passes every rule"
-    return (Fact("Verdict", "champion" if evidence.verdict["champion"] else "rejected", reasons),)
+    entry = evidence.verdict
+    verdict = "champion" if entry["champion"] else "challenger" if entry["challenger"] else "rejected"
+    return (Fact("Verdict", verdict, reasons),)
 
 
 def _signal_text(evidence: PairEvidence, windows: Sequence[RosterFold]) -> tuple[str, ...]:
@@ -233,8 +228,7 @@ def _signal_text(evidence: PairEvidence, windows: Sequence[RosterFold]) -> tuple
 
 
 def _why_idle(evidence: PairEvidence, windows: Sequence[RosterFold]) -> str:
-    z = _inside(evidence.features["z"], windows).abs()
-    known = z.dropna()
+    known = evidence.curve["z"].abs().dropna()
     had = f"The pair was on the roster in {plural(len(windows), 'trading window')} and entered no trade: "
     if known.empty:
         return had + "z is not known on any bar of them. Features come from: kedro run --tags features"
@@ -259,7 +253,7 @@ def _pair_captions(pair: Pair, traded: bool) -> dict[str, str]:
         f"so far; yearly Sharpe ratio of the last {ROLLING_DAYS} days of trading windows, in grey where luck alone "
         "would be 95% of the time.",
         "monthly": "Net P&L of each month, % of notional. Out of sample, net of costs.",
-        "costs": "From gross to net P&L over all trades, % of notional.",
+        "costs": "From P&L before costs to net, % of notional, all windows. Slippage with impact; borrow or funding.",
         "pnl": "Trades by net P&L. Out of sample, net of costs.",
         "holding": "Each trade's net P&L against how long it was held.",
     }
@@ -268,11 +262,10 @@ def _pair_captions(pair: Pair, traded: bool) -> dict[str, str]:
 def _signal(evidence: PairEvidence, windows: Sequence[RosterFold], strategy: StrategyParams, max_points: int) -> Stack:
     """Spread, z with levels and marks, hedge ratio and both legs."""
     start, end = span_of(evidence.pair, evidence.roster)
-    shown = evidence.features.loc[(evidence.features.index >= start) & (evidence.features.index < end)]
+    shown = evidence.curve if windows else evidence.formation
+    shown = shown.loc[(shown.index >= start) & (shown.index < end)]
     step = _step(shown.index)
-    if windows:
-        shown = shown.where(pd.Series(is_inside(pd.DatetimeIndex(shown.index), windows), index=shown.index), np.nan)
-    stretches = [(entry.fold.formation_end, end_of(entry)) for entry in windows] or [(start, end)]
+    levels = _levels(_heights(evidence, windows, strategy))
     closes = evidence.closes.loc[(evidence.closes.index >= start) & (evidence.closes.index < end)]
     colours = (style.CHAMPIONS, style.ROSTER)
     legs = tuple(
@@ -284,39 +277,47 @@ def _signal(evidence: PairEvidence, windows: Sequence[RosterFold], strategy: Str
         return (Line(column, thinned(on_grid(shown[column], step), max_points), "#87919a", 0.9),)
 
     marks = _marks(evidence.trades)
-    reach = max([strategy.stop_z, *(float(np.abs(one.values).max()) for one in marks)]) * 1.12
+    stops = [height for level in levels for _, _, height in level.stretches]
+    reach = max(abs(one) for one in (*stops, *(value for mark in marks for value in mark.values))) * 1.12
     nothing = "not known on any bar shown"
     return Stack(
         (
-            TimePanel("z of the spread, standard deviations", line("z"), levels=_levels(stretches, strategy),
+            TimePanel("z of the spread, standard deviations", line("z"), levels=levels,
                       marks=marks, bounds=(-reach, reach), weight=2.3, empty=f"z is {nothing}"),
             TimePanel("Spread, log", line("spread"), digits=4, weight=1.0, empty=f"the spread is {nothing}"),
             TimePanel("Hedge ratio β", line("hedge_ratio"), digits=3, weight=0.8,
                       empty=f"the hedge ratio is {nothing}"),
             TimePanel("Legs, first close = 100", legs, digits=1, weight=1.1, empty="no bars of the legs are stored"),
         ),
-        tuple(first for first, _ in stretches[1:]),
+        tuple(entry.fold.formation_end for entry in windows[1:]),
         (start, end),
     )  # fmt: skip
 
 
-def _levels(stretches: Iterable[tuple[pd.Timestamp, pd.Timestamp]], strategy: StrategyParams) -> tuple[Level, ...]:
-    heights: tuple[tuple[str, float, str, Dash], ...] = (
-        ("entry", strategy.entry_z, style.INK, "dash"),
-        ("exit", strategy.exit_z, style.MUTED, "dot"),
-        ("stop", strategy.stop_z, style.SHORT, "solid"),
+Heights = tuple[tuple[pd.Timestamp, pd.Timestamp, Mapping[Any, Any]], ...]
+
+
+def _heights(evidence: PairEvidence, windows: Sequence[RosterFold], strategy: StrategyParams) -> Heights:
+    """From when to when which levels of z held."""
+    if not windows:
+        start, end = span_of(evidence.pair, evidence.roster)
+        return ((start, end, {name: getattr(strategy, name) for name in ("entry_z", "exit_z", "stop_z")}),)
+    held = {str(row["fold"]): row for row in evidence.windows.to_dict("records")}
+    return tuple((entry.fold.formation_end, end_of(entry), held[entry.fold.name]) for entry in windows)
+
+
+def _levels(heights: Heights) -> tuple[Level, ...]:
+    kinds: tuple[tuple[str, str, Dash], ...] = (
+        ("entry", style.INK, "dash"),
+        ("exit", style.MUTED, "dot"),
+        ("stop", style.SHORT, "solid"),
     )
-    every = tuple(stretches)
-    return tuple(
-        Level(
-            f"{name} {sign * height:+g}".replace("-", "−"),
-            tuple((first, last, sign * height) for first, last in every),
-            colour,
-            dash,
-        )
-        for name, height, colour, dash in heights
-        for sign in (1, -1)
-    )
+    out = []
+    for name, colour, dash in kinds:
+        for sign in (1, -1):
+            stretches = tuple((start, end, sign * float(held[f"{name}_z"])) for start, end, held in heights)
+            out.append(Level(f"{name} {stretches[-1][2]:+g}".replace("-", "−"), stretches, colour, dash))
+    return tuple(out)
 
 
 def _marks(trades: pd.DataFrame) -> tuple[Marks, ...]:
@@ -356,22 +357,14 @@ def _said(row: Mapping[Any, Any], hours: float, *, entry: bool) -> str:
     return f"{row['reason']}; {decimal(hours, 1)} h, net {percent(row['net_pnl'], 2)}"
 
 
-def _pair_panels(
-    evidence: PairEvidence,
-    windows: Sequence[RosterFold],
-    net: pd.Series,
-    returns: pd.Series,
-    costs: CostParams,
-    max_points: int,
-) -> dict[str, Panel]:
-    trades, index = evidence.trades, pd.DatetimeIndex(net.index)
+def _pair_panels(evidence: PairEvidence, windows: Sequence[RosterFold], max_points: int) -> dict[str, Panel]:
+    trades, curve = evidence.trades, evidence.curve
+    net, returns = cumulated(curve), window_returns(curve)
     step = _step(net.index)
-    gross = net + charges_paid(trades, costs, index)
-    before, after = (thinned(on_grid(series, step).ffill(), max_points) for series in (gross, net))
-    lines = (Line("Gross", before, style.MUTED, 1.2, "dash"), Line("Net", after, style.CHAMPIONS, 1.8))
+    before, after = (thinned(on_grid(series, step).ffill(), max_points) for series in (gross_of(curve), net))
+    lines = (Line("Before costs", before, style.MUTED, 1.2, "dash"), Line("Net", after, style.CHAMPIONS, 1.8))
     below = on_grid(-metrics.drawdown(1 + net), step).ffill()
-    parts = totals(trade_charges(trades, costs))
-    months = monthly_sums(net)
+    paid = [float(curve[name].sum()) for name in CHARGES]
     performance = Stack(
         (
             TimePanel("Cumulated P&L, % of notional", lines, form="percent", digits=1, weight=1.7),
@@ -387,11 +380,11 @@ def _pair_panels(
     edges = bin_edges(pnl)
     return {
         "performance": performance,
-        "monthly": month_panel("Net P&L by month, % of notional", (("", months),)),
+        "monthly": month_panel("Net P&L by month, % of notional", (("", monthly_sums(net)),)),
         "costs": WaterfallPanel(
-            "From gross to net, % of notional",
-            ("Gross", *(CHARGE_NAMES[name] for name in parts), "Net"),
-            (float(trades["gross_pnl"].sum()), *(-value for value in parts.values()), float(trades["net_pnl"].sum())),
+            "What costs left, % of notional",
+            ("Before costs", *(CHARGE_NAMES[name] for name in CHARGES), "Net"),
+            (float(net.iloc[-1]) + sum(paid), *(-value for value in paid), float(net.iloc[-1])),
         ),
         "pnl": HistogramPanel(
             "Trades by net P&L", "Net P&L of a trade, % of notional", edges, counts_of(pnl, edges), "trade",
@@ -431,10 +424,6 @@ def _step(index: pd.Index) -> pd.Timedelta:
     return pd.Timedelta(index[1] - index[0]) if len(index) > 1 else pd.Timedelta(5, unit="min")
 
 
-def _inside(series: pd.Series, windows: Sequence[RosterFold]) -> pd.Series:
-    return series.loc[is_inside(pd.DatetimeIndex(series.index), windows)]
-
-
 def _fold_table(evidence: PairEvidence, windows: Sequence[RosterFold]) -> tuple[Table, ...]:
     rows: list[tuple[str, ...]] = []
     for entry in windows:
@@ -464,7 +453,7 @@ def _fold_table(evidence: PairEvidence, windows: Sequence[RosterFold]) -> tuple[
     if len(rows) > 1 and len(evidence.trades):
         rows.append(_all_windows(evidence))
     columns = (
-        "Fold", "From", "To", "#Adjusted p", "#Half-life, h", "#Trades", "#Hit rate", "#Gross", "#Costs", "#Net",
+        "Fold", "From", "To", "#Adjusted p", "#Half-life, h", "#Trades", "#Hit rate", "#Before costs", "#Costs", "#Net",
         "#Sharpe", "#Drawdown", "#Held, h", "#In market",
     )  # fmt: skip
     note = (
@@ -505,8 +494,8 @@ def _trade_table(trades: pd.DataFrame) -> tuple[Table, ...]:
         for row, held in zip(newest.to_dict("records"), hours_of(newest), strict=True)
     )
     columns = (
-        "Entered", "Left", "Spread", "#Held, h", "#z in", "#z out", "#Probability", "#Hedge ratio", "#Gross", "#Costs",
-        "#Net", "Why it left",
+        "Entered", "Left", "Spread", "#Held, h", "#z in", "#z out", "#Probability", "#Hedge ratio", "#Before costs",
+        "#Costs", "#Net", "Why it left",
     )  # fmt: skip
     note = "Times of the fills, UTC; P&L and costs as % of the pair's notional."
     return table(f"Trades, newest first, {OUT_OF_SAMPLE}", columns, rows, limit=N_TRADE_ROWS, note=note)

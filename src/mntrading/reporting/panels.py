@@ -101,12 +101,20 @@ class Stack:
 
 @dataclass(frozen=True)
 class HeatPanel:
-    """A table of fractions in colour, NaN where there is none; the last column stands apart, as a sum does."""
+    """A table of fractions in colour, NaN where there is none; the last column stands apart, as a sum does.
+
+    The first ``n_scaled`` rows set how strong a colour is.
+    """
 
     title: str
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     values: FloatArray
+    n_scaled: int
+
+    def reach(self, part: slice) -> float:
+        """The value of the strongest colour among some columns."""
+        return float(np.nanmax(np.abs(self.values[: self.n_scaled, part]), initial=0.0)) or 1.0
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,7 @@ def _heat(panel: HeatPanel) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     traces = []
     for part in (slice(0, n - 1), slice(n - 1, n)):
         values = panel.values[:, part]
-        reach = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+        reach = panel.reach(part)
         traces.append(
             {
                 "type": "heatmap",

@@ -385,13 +385,12 @@ def _heat(axes: Any, panel: HeatPanel) -> None:
     axes.grid(False)
     axes.set_frame_on(False)
     for part in (range(n - 1), range(n - 1, n)):
-        values = panel.values[:, part.start : part.stop]
-        reach = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+        reach = panel.reach(slice(part.start, part.stop))
         for column in part:
             for row, value in enumerate(panel.values[:, column]):
                 if np.isnan(value):
                     continue
-                shade = colours(0.5 + value / reach / 2)
+                shade = colours(float(np.clip(0.5 + value / reach / 2, 0, 1)))
                 axes.add_patch(_box(place[column] - 0.48, row - 0.46, 0.96, 0.92, shade))
                 axes.text(place[column], row, _signed(f"{value:+.2%}"), ha="center", va="center", fontsize=10)
     axes.set_xlim(-0.5, n - 0.25)

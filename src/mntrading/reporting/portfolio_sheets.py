@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 
 from mntrading.core import metrics
-from mntrading.core.roster import Roster, RosterFold
+from mntrading.core.lines import returns_in_windows
+from mntrading.core.roster import Roster
 from mntrading.core.types import FloatArray
-from mntrading.params import CostParams
 from mntrading.reporting import style
 from mntrading.reporting.attribution import (
+    CHARGES,
     book_of,
-    trade_charges,
 )
 from mntrading.reporting.context import Fact, ReportContext, Section, Table, table
-from mntrading.reporting.formats import MISSING, count, day, decimal, listed, moment, percent, plural
+from mntrading.reporting.formats import MISSING, chance, count, day, decimal, listed, moment, percent, plural
 from mntrading.reporting.panels import (
     BarPanel,
     BarSeries,
@@ -43,7 +43,7 @@ from mntrading.reporting.tear_sheets import (
     TearSheet,
     counts_of,
     end_of,
-    is_inside,
+    interval_words,
     month_panel,
     rolling_panel,
     sheet_pairs,
@@ -53,9 +53,14 @@ from mntrading.reporting.tear_sheets import (
 N_CONTRIBUTIONS: Final = 24
 
 _ROWS: Final = (
-    ("performance",), ("monthly",), ("champion_costs", "pair_costs"), ("returns", "contribution"), ("exposure",),
+    ("performance",), ("monthly",), ("champion_costs", "roster_costs"), ("returns", "contribution"), ("exposure",),
 )  # fmt: skip
 _NAMES: Final = {"champions": "Champions", "roster": "Whole roster"}
+_BESIDE_NAMES: Final = {
+    "buy_and_hold": "Buy and hold, equal weights",
+    "z_rule": "z rule without a model",
+    "placebo": "Placebo: random pairs",
+}  # fmt: skip
 _COLOURS: Final = {"champions": style.CHAMPIONS, "roster": style.ROSTER}
 _MOST_POINTS: Final = 40_000
 """Of all portfolios' lines together, so that the page stays small however many stand beside each other."""
@@ -63,9 +68,9 @@ _MOST_POINTS: Final = 40_000
 _LEAST_POINTS: Final = 100
 _OWN: Final[tuple[float, Dash]] = (1.8, "solid")
 _BESIDE: Final[tuple[float, Dash]] = (1.2, "dash")
-_CHARGE_COLOURS: Final = {
-    "fees": "#b3403a", "slippage": "#d98c5f", "borrow": "#8a6fa8", "funding": "#6b8e9e", "other": "#a3abb3",
-}  # fmt: skip
+_CHARGE_COLOURS: Final = {"fees": "#b3403a", "slippage": "#d98c5f", "borrow": "#8a6fa8"}
+_OWN_SCALE: Final = 3.0
+"""A line that reaches this many times as far as the portfolios has a panel of its own, or it would flatten them."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,8 @@ class PortfolioEvidence:
         Closed trades by pair id, each pair alone on one notional.
     summary
         The backtest's summary.
+    capital
+        Every line's value before its first bar.
     level
         Level of the intervals.
     """
@@ -96,18 +103,17 @@ class PortfolioEvidence:
     closes: pd.DataFrame
     trades: Mapping[str, pd.DataFrame]
     summary: Mapping[str, Any]
+    capital: float
     level: float
 
 
-def portfolio_sheet(evidence: PortfolioEvidence, costs: CostParams, about: Provenance, *, max_points: int) -> TearSheet:
+def portfolio_sheet(evidence: PortfolioEvidence, about: Provenance, *, max_points: int) -> TearSheet:
     """The sheet of the walk-forward portfolio, and the way to those of the pairs.
 
     Parameters
     ----------
     evidence
         What is stored of it.
-    costs
-        Rates that trades were charged at.
     about
         What the sheet says of itself.
     max_points
@@ -115,7 +121,7 @@ def portfolio_sheet(evidence: PortfolioEvidence, costs: CostParams, about: Prove
     """
     folds = evidence.roster.completed
     traded = any(len(trades) for trades in evidence.trades.values()) and len(evidence.equity) > 0
-    panels = _panels(evidence, costs, max_points) if traded else {}
+    panels = _panels(evidence, max_points) if traded else {}
     fold_table = _folds(evidence) if folds else ()
     first = Section(
         "performance", "Walk-forward portfolios", _text(evidence, traded),
@@ -127,7 +133,7 @@ def portfolio_sheet(evidence: PortfolioEvidence, costs: CostParams, about: Prove
             Section(
                 "costs",
                 "Where it came from and what it cost",
-                figures=("champion_costs", "pair_costs", "returns", "contribution"),
+                figures=("champion_costs", "roster_costs", "returns", "contribution"),
             ),
             Section("exposure", "Exposure", _exposure_text(evidence), figures=("exposure",)),
         ]
@@ -193,19 +199,13 @@ def _facts(evidence: PortfolioEvidence) -> tuple[Fact, ...]:
     champions, roster = (evidence.summary["portfolio"][name] for name in _NAMES)
     if not any(total["n_fills"] for total in (champions, roster)):
         return (Fact("Fills", "0", "nothing was traded"),)
-    low, high = champions["sharpe_low"], champions["sharpe_high"]
-    interval = (
-        "no interval: too few or idle days"
-        if low is None
-        else f"{percent(evidence.level, 0)} interval {decimal(low)} to {decimal(high)}"
-    )
     return (
         Fact("Net return, champions", percent(champions["total_return"], 2), f"{count(champions['n_days'])} days"),
-        Fact("Sharpe, champions", decimal(champions["sharpe"]), interval),
+        Fact("Sharpe, champions", decimal(champions["sharpe"]), interval_words(champions, evidence.level)),
         Fact("Drawdown, champions", percent(champions["max_drawdown"], 2), "the deepest, of equity"),
         Fact("Costs, champions", percent(champions["costs"], 2), "of starting capital"),
-        Fact("Turnover, champions", f"{decimal(champions['turnover'], 1)}×", "starting capital"),
-        Fact("Mean gross exposure", percent(champions["mean_gross"], 0), "of equity, champions"),
+        Fact("Above luck, champions", chance(champions["deflated_sharpe"]), f"of {count(champions['n_trials'])} tried"),
+        Fact("Mean gross exposure", percent(champions["exposure"], 0), "of equity, champions"),
         Fact("Net return, whole roster", percent(roster["total_return"], 2), f"Sharpe {decimal(roster['sharpe'])}"),
         Fact("Fills, champions", count(champions["n_fills"]), f"whole roster {count(roster['n_fills'])}"),
     )
@@ -213,15 +213,15 @@ def _facts(evidence: PortfolioEvidence) -> tuple[Fact, ...]:
 
 def _captions() -> dict[str, str]:
     return {
-        "performance": "Net return since the start and how far below its highest value each portfolio lies; yearly "
+        "performance": "Net return since the start and how far below its highest value each line lies; yearly "
         f"Sharpe ratio of the last {ROLLING_DAYS} days, in grey where luck alone would be 95% of the time. Dotted "
         "lines begin a trading window.",
         "monthly": "Net return of each month, compounded from daily returns.",
         "returns": "Days by the champions' net return (the whole roster's where there was no champion), and what a "
         "normal distribution of the same mean and deviation would count.",
-        "champion_costs": "Champions portfolio: gross return of each window and what it paid, % of equity as the "
-        "window begins. The diamond is what was left.",
-        "pair_costs": "Every roster pair alone, mean of the pairs of each window, % of a pair's notional.",
+        "champion_costs": "Champions portfolio: P&L of each window before costs and what it paid, % of starting "
+        "capital. The diamond is what was left.",
+        "roster_costs": "The same of the whole roster's portfolio.",
         "contribution": "Net P&L of each pair alone over all its windows, % of its notional; dark in the windows it "
         "was a champion for.",
         "exposure": "Champions portfolio: gross and net notional held at each bar's close, % of equity.",
@@ -229,11 +229,12 @@ def _captions() -> dict[str, str]:
 
 
 def _name(column: object) -> str:
-    return _NAMES.get(str(column), str(column).replace("_", " ").capitalize())
+    name = str(column)
+    return {**_NAMES, **_BESIDE_NAMES}.get(name, name.replace("_", " ").capitalize())
 
 
 def _styled(columns: Iterable[object]) -> list[tuple[str, str, str]]:
-    """Name, label and colour of each portfolio, the two main ones first."""
+    """Name, label and colour of each line, the two portfolios first."""
     names = [str(column) for column in columns]
     first = [name for name in _COLOURS if name in names]
     rest = [name for name in names if name not in _COLOURS]
@@ -241,48 +242,85 @@ def _styled(columns: Iterable[object]) -> list[tuple[str, str, str]]:
     return out + [(name, _name(name), OTHER_COLOURS[i % len(OTHER_COLOURS)]) for i, name in enumerate(rest)]
 
 
-def _panels(evidence: PortfolioEvidence, costs: CostParams, max_points: int) -> dict[str, Panel]:
-    equity, folds = evidence.equity, evidence.roster.completed
-    styled = _styled(equity.columns)
-    max_points = max(min(max_points, _MOST_POINTS // len(styled)), _LEAST_POINTS)
-    growth, below, ratios, months = [], [], [], []
-    returns: dict[str, pd.Series] = {}
-    for name, label, colour in styled:
-        curve = equity[name].dropna()
-        if curve.empty:
-            continue
-        width, dash = _OWN if name in _COLOURS else _BESIDE
-        growth.append(Line(label, thinned(curve / curve.iloc[0] - 1, max_points), colour, width, dash))
-        below.append(
-            Line(label, thinned(-metrics.drawdown(curve), max_points), colour, 1.1, filled=name == "champions")
-        )
-        daily = metrics.daily_returns(curve)
-        returns[name] = daily.loc[is_inside(pd.DatetimeIndex(daily.index), folds, by_day=True)]
-        ratios.append((label, colour, returns[name]))
-        months.append((label, metrics.monthly_table(returns[name])))
-    stack = Stack(
-        (
-            TimePanel("Net return since the start", tuple(reversed(growth)), form="percent", digits=2, weight=1.8),
-            TimePanel("Drawdown", tuple(reversed(below)), form="percent", digits=2),
-            rolling_panel(reversed(ratios), max_points),
-        ),
-        tuple(entry.fold.formation_end for entry in folds[1:]),
-        (folds[0].fold.formation_end, end_of(folds[-1])),
-    )
-    chosen = "champions" if len(evidence.fills) or "roster" not in returns else "roster"
+def _panels(evidence: PortfolioEvidence, max_points: int) -> dict[str, Panel]:
+    folds = evidence.roster.completed
+    lines = _moving(evidence)
+    max_points = max(min(max_points, _MOST_POINTS // len(lines)), _LEAST_POINTS)
+    starts = tuple(entry.fold.formation_end for entry in folds[1:])
+    span = (folds[0].fold.formation_end, end_of(folds[-1]))
+    chosen = "champions" if len(evidence.fills) else "roster"
+    by_name = {line.name: line for line in lines}
+    months = [(line.label, metrics.monthly_table(line.returns)) for line in lines]
     panels: dict[str, Panel] = {
-        "performance": stack,
-        "monthly": month_panel("Net return by month", months),
-        "pair_costs": _pair_costs(evidence, costs),
+        "performance": Stack(_over_time(lines, max_points), starts, span),
+        "monthly": month_panel("Net return by month", months, scaled_by=sum(line.name in _COLOURS for line in lines)),
         "contribution": _contribution(evidence),
+        "roster_costs": _costs_by_window(evidence, "roster"),
     }
-    if len(returns[chosen]):
-        panels["returns"] = _day_histogram(_name(chosen), returns[chosen].to_numpy(dtype=np.float64))
+    if chosen in by_name and len(by_name[chosen].returns):
+        panels["returns"] = _day_histogram(_name(chosen), by_name[chosen].returns.to_numpy(dtype=np.float64))
     if len(evidence.fills) and len(evidence.closes):
-        book = book_of(evidence.fills, evidence.closes, costs)
-        panels["champion_costs"] = _champion_costs(evidence, book)
-        panels["exposure"] = _exposure(evidence, book, stack, max_points)
+        panels["champion_costs"] = _costs_by_window(evidence, "champions")
+        panels["exposure"] = _exposure(evidence, book_of(evidence.fills, evidence.closes), starts, span, max_points)
     return panels
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One line of the portfolios and of what stands beside them: growth since the start, drawdown, daily returns."""
+
+    name: str
+    label: str
+    colour: str
+    growth: pd.Series
+    below: pd.Series
+    returns: pd.Series
+
+    @property
+    def reach(self) -> float:
+        """How far from its start it went."""
+        return float(self.growth.abs().max())
+
+
+def _moving(evidence: PortfolioEvidence) -> list[_Curve]:
+    """The lines that hold something at some time; a portfolio that stays in cash is shown all the same."""
+    out = []
+    folds = [entry.fold for entry in evidence.roster.completed]
+    for name, label, colour in _styled(evidence.equity.columns):
+        curve = evidence.equity[name].dropna()
+        if curve.empty or (name not in _COLOURS and curve.min() == curve.max()):
+            continue
+        returns = returns_in_windows(curve, folds, evidence.capital)
+        out.append(_Curve(name, label, colour, curve / evidence.capital - 1, -metrics.drawdown(curve), returns))
+    return out
+
+
+def _over_time(lines: Sequence[_Curve], max_points: int) -> tuple[TimePanel, ...]:
+    """Growth, drawdown and rolling Sharpe ratio; what reaches much further than the portfolios, on its own scale."""
+    own = max((line.reach for line in lines if line.name in _COLOURS), default=0.0)
+    far = [line for line in lines if line.name not in _COLOURS and own > 0 and line.reach > _OWN_SCALE * own]
+    near = [line for line in lines if line not in far]
+
+    def drawn(line: _Curve) -> Line:
+        width, dash = _OWN if line.name in _COLOURS else _BESIDE
+        return Line(line.label, thinned(line.growth, max_points), line.colour, width, dash)
+
+    first = TimePanel(
+        "Net return since the start", tuple(drawn(line) for line in reversed(near)), form="percent", weight=1.8
+    )
+    below = tuple(
+        Line(line.label, thinned(line.below, max_points), line.colour, 1.1 if line.name in _COLOURS else 0.8,
+             filled=line.name == "champions")
+        for line in reversed(near)
+    )  # fmt: skip
+    rest = (
+        TimePanel("Drawdown", below, form="percent"),
+        rolling_panel(((line.label, line.colour, line.returns) for line in reversed(lines)), max_points),
+    )
+    if not far:
+        return (first, *rest)
+    others = tuple(drawn(line) for line in reversed([*(line for line in near if line.name in _COLOURS), *far]))
+    return (first, TimePanel("Net return beside what went further, on its scale", others, form="percent"), *rest)
 
 
 def _day_histogram(label: str, every: FloatArray) -> HistogramPanel:
@@ -302,58 +340,21 @@ def _day_histogram(label: str, every: FloatArray) -> HistogramPanel:
     return HistogramPanel(f"Days by net return, {label.lower()}", unit, edges, counts, "day", curve, ("mean", mean))
 
 
-def _pair_costs(evidence: PortfolioEvidence, costs: CostParams) -> BarPanel:
-    folds = evidence.roster.completed
-    gross, net = np.zeros(len(folds)), np.zeros(len(folds))
-    paid: dict[str, FloatArray] = {}
-    size = np.array([max(len(entry.pairs), 1) for entry in folds], dtype=np.float64)
-    number = {entry.fold.name: i for i, entry in enumerate(folds)}
-    for trades in evidence.trades.values():
-        if trades.empty:
-            continue
-        at = trades["fold"].map(number).to_numpy(dtype=np.int64)
-        np.add.at(gross, at, trades["gross_pnl"].to_numpy(dtype=np.float64))
-        np.add.at(net, at, trades["net_pnl"].to_numpy(dtype=np.float64))
-        for name, values in trade_charges(trades, costs).items():
-            np.add.at(paid.setdefault(str(name), np.zeros(len(folds))), at, values.to_numpy(dtype=np.float64))
-    return _stacked(
-        "All roster pairs, each alone: mean P&L, % of notional",
-        folds, gross / size, {name: values / size for name, values in paid.items()}, net / size,
-    )  # fmt: skip
+def _costs_by_window(evidence: PortfolioEvidence, line: str) -> BarPanel:
+    """P&L before costs, what was paid and what was left, by trading window."""
+    told = {row["fold"]: row for row in evidence.summary["attribution"][line]["folds"]}
+    rows = [told[entry.fold.name] for entry in evidence.roster.completed]
 
+    def values(key: str) -> FloatArray:
+        return np.array([row[key] for row in rows], dtype=np.float64)
 
-def _champion_costs(evidence: PortfolioEvidence, book: pd.DataFrame) -> BarPanel:
-    folds = evidence.roster.completed
-    equity = evidence.equity["champions"]
-    index = pd.DatetimeIndex(equity.index)
-    times = pd.DatetimeIndex(evidence.fills["time"])
-    paid = {name: np.zeros(len(folds)) for name in ("fees", "slippage", "borrow")}
-    net = np.zeros(len(folds))
-    for i, entry in enumerate(folds):
-        start, end = entry.fold.formation_end, end_of(entry)
-        first, last = (int(index.searchsorted(at)) for at in (start, end))
-        if last <= first:
-            continue
-        capital = float(equity.iloc[max(first - 1, 0)])
-        net[i] = float(equity.iloc[last - 1]) / capital - 1
-        inside = (times >= start) & (times < end)
-        paid["fees"][i] = float(evidence.fills.loc[inside, "fee"].sum()) / capital
-        paid["slippage"][i] = float(evidence.fills.loc[inside, "slippage"].sum()) / capital
-        held = book["borrow"].loc[(book.index >= start) & (book.index < end)]
-        paid["borrow"][i] = float(held.sum()) / capital
-    gross = net + sum(paid.values())
-    return _stacked("Champions portfolio by window, % of equity", folds, gross, paid, net)
-
-
-def _stacked(
-    title: str, folds: Sequence[RosterFold], gross: FloatArray, paid: Mapping[str, FloatArray], net: FloatArray
-) -> BarPanel:
-    labels = tuple(f"{entry.fold.formation_end:%d %b %y}" for entry in folds)
-    charges = tuple(
-        BarSeries(CHARGE_NAMES[name], -paid[name], _CHARGE_COLOURS[name]) for name in CHARGE_NAMES if name in paid
-    )
+    charges = (BarSeries(CHARGE_NAMES[name], -values(name), _CHARGE_COLOURS[name]) for name in CHARGES)
     return BarPanel(
-        title, labels, (BarSeries("Gross", gross, "#9db8c7"), *charges), BarSeries("Net", net, style.INK), digits=2
+        f"{_name(line)} by window, % of starting capital",
+        tuple(f"{entry.fold.formation_end:%d %b %y}" for entry in evidence.roster.completed),
+        (BarSeries("Before costs", values("gross"), "#9db8c7"), *charges),
+        BarSeries("Net", values("net"), style.INK),
+        digits=2,
     )
 
 
@@ -388,14 +389,20 @@ def _exposure_text(evidence: PortfolioEvidence) -> tuple[str, ...]:
     return ()
 
 
-def _exposure(evidence: PortfolioEvidence, book: pd.DataFrame, stack: Stack, max_points: int) -> Stack:
+def _exposure(
+    evidence: PortfolioEvidence,
+    book: pd.DataFrame,
+    starts: tuple[pd.Timestamp, ...],
+    span: tuple[pd.Timestamp, pd.Timestamp],
+    max_points: int,
+) -> Stack:
     equity = evidence.equity["champions"].reindex(book.index).ffill()
     lines = tuple(
         Line(name.capitalize(), thinned(book[name] / equity, max_points), colour, 1.0, filled=name == "gross")
         for name, colour in (("gross", style.CHAMPIONS), ("net", style.ROSTER))
     )
     panel = TimePanel("Exposure of the champions portfolio, % of equity", lines, form="percent", digits=0)
-    return Stack((panel,), stack.starts, stack.span)
+    return Stack((panel,), starts, span)
 
 
 def _folds(evidence: PortfolioEvidence) -> tuple[Table, ...]:
@@ -433,6 +440,6 @@ def _pair_rows(evidence: PortfolioEvidence) -> tuple[Table, ...]:
         rows.append((net, (pair.id, "yes" if pair.id in live else "no", count(windows), count(n), hit,
                            percent(net + paid, 2), percent(paid, 2), percent(net, 2))))  # fmt: skip
     rows.sort(key=lambda row: (-row[0], row[1][0]))
-    columns = ("Pair", "On the live roster", "#Windows", "#Trades", "#Hit rate", "#Gross", "#Costs", "#Net")
+    columns = ("Pair", "On the live roster", "#Windows", "#Trades", "#Hit rate", "#Before costs", "#Costs", "#Net")
     note = "Each pair alone on one notional, % of it. Each name leads to the pair's own sheet."
     return table(f"Pairs, {OUT_OF_SAMPLE}", columns, [row for _, row in rows], note=note)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from mntrading.reporting.attribution import (
     rolling_sharpe,
 )
 from mntrading.reporting.context import ReportContext, Table
+from mntrading.reporting.formats import decimal, percent
 from mntrading.reporting.panels import (
     HeatPanel,
     Line,
@@ -31,9 +32,7 @@ OUT_OF_SAMPLE: Final = "out of sample, net of costs"
 ROLLING_DAYS: Final = 30
 Z_ALONE: Final = "kedro run --params backtest.strategy.signals_from=z"
 SIDES: Final = {1: "long", -1: "short"}
-CHARGE_NAMES: Final = {
-    "fees": "Fees", "slippage": "Slippage", "borrow": "Borrow", "funding": "Funding", "other": "Other",
-}  # fmt: skip
+CHARGE_NAMES: Final = {"fees": "Fees", "slippage": "Slippage", "borrow": "Borrow"}
 OTHER_COLOURS: Final = ("#7a5c99", "#5d7f52", "#8c8c8c", "#b0656a", "#3f7f86", "#99855a")
 """Of what is neither champions nor roster, and has no colour of its own."""
 
@@ -159,6 +158,13 @@ def counts_of(values: FloatArray, edges: FloatArray) -> FloatArray:
     return np.histogram(values, bins=edges)[0].astype(np.float64)
 
 
+def interval_words(line: Mapping[str, Any], level: float) -> str:
+    """The interval of a Sharpe ratio, or why there is none."""
+    if line["sharpe_low"] is None:
+        return "no interval: too few or idle days"
+    return f"{percent(level, 0)} interval {decimal(line['sharpe_low'])} to {decimal(line['sharpe_high'])}"
+
+
 def rolling_panel(lines: Iterable[tuple[str, str, pd.Series]], max_points: int) -> TimePanel:
     """Rolling Sharpe ratios, with the band a strategy without skill stays in 95 % of the time."""
     luck = _95 * float(np.sqrt(metrics.DAYS_PER_YEAR / ROLLING_DAYS))
@@ -180,12 +186,13 @@ def rolling_panel(lines: Iterable[tuple[str, str, pd.Series]], max_points: int) 
     )  # fmt: skip
 
 
-def month_panel(title: str, tables: Iterable[tuple[str, pd.DataFrame]]) -> HeatPanel:
-    """Years of one or several tables, with the months that any of them has."""
+def month_panel(title: str, tables: Iterable[tuple[str, pd.DataFrame]], *, scaled_by: int | None = None) -> HeatPanel:
+    """Years of one or several tables, with the months that any has; colours span the first ``scaled_by``, or all."""
     every = tuple(tables)
     shown = [month for month in metrics.MONTHS if any(one[month].notna().any() for _, one in every)]
     rows = [(f"{year} {name}".strip(), one.loc[year]) for name, one in every for year in one.index]
     values = np.array([[row[column] for column in (*shown, "Year")] for _, row in rows], dtype=np.float64)
+    n_scaled = len(rows) if scaled_by is None else sum(len(one) for _, one in every[:scaled_by])
     return HeatPanel(
-        title, tuple(name for name, _ in rows), (*shown, "Year"), values.reshape(len(rows), len(shown) + 1)
+        title, tuple(name for name, _ in rows), (*shown, "Year"), values.reshape(len(rows), len(shown) + 1), n_scaled
     )

@@ -50,6 +50,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "pair_features",
                     "pair_curves",
+                    "pair_windows",
                     "trades",
                     "equity_curves",
                     "portfolio_fills",
@@ -59,6 +60,7 @@ def create_pipeline() -> Pipeline:
                     "backtest_summary",
                     "champion_registry",
                     "params:backtest",
+                    "params:portfolio",
                     "params:statistics",
                     "params:reporting",
                     "params:compute",

@@ -18,7 +18,8 @@ from mntrading.core.roster import Roster
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Commit, Keyed, Partitions
 from mntrading.datasets.storage import content_hash
-from mntrading.params import BacktestParams, ComputeParams, ReportingParams, StatisticsParams
+from mntrading.params import BacktestParams, ComputeParams, PortfolioParams, ReportingParams, StatisticsParams
+from mntrading.pipelines.backtesting.nodes import SIGNAL_COLUMNS
 from mntrading.pipelines.common import digest, fan_out, header
 from mntrading.reporting import (
     attribution,
@@ -43,13 +44,13 @@ LOGGER = logging.getLogger(__name__)
 _DRAWN_BY: tuple[ModuleType, ...] = (
     attribution, pair_sheets, panels, performance_figures, png, portfolio_sheets, render, style, tear_sheets,
 )  # fmt: skip
-_SIGNAL_COLUMNS = ["spread", "z", "hedge_ratio"]
 Chunk = tuple[dict[str, Keyed] | Commit, dict[str, Keyed] | Commit]
 
 
 def draw_tear_sheets(
     pair_features: Partitions,
     pair_curves: Partitions,
+    pair_windows: Partitions,
     trades: Partitions,
     equity_curves: pd.DataFrame,
     portfolio_fills: pd.DataFrame,
@@ -59,6 +60,7 @@ def draw_tear_sheets(
     backtest_summary: dict[str, Any],
     champion_registry: dict[str, Any],
     backtest: BacktestParams,
+    sizes: PortfolioParams,
     statistics: StatisticsParams,
     reporting: ReportingParams,
     compute: ComputeParams,
@@ -74,29 +76,31 @@ def draw_tear_sheets(
         return
     parsed, verdicts = Roster.parse(roster), _verdicts(champion_registry, made)
     as_of, source = pd.Timestamp(markets["as_of"]), markets["source"]
+    lines = {line["pair_id"]: line for line in backtest_summary["pairs"]}
     pairs = sheet_pairs(parsed, _trade_counts(backtest_summary))
-    said = [_code(), as_of, source, made, backtest.model_dump(mode="json"), reporting.max_points]
-    of_pair = {"pair_features": pair_features, "pair_curves": pair_curves, "trades": trades}
-    hashes = {pair: {name: part.digests[pair.id] for name, part in of_pair.items()} for pair in pairs}
-    keys = {
-        pair: content_hash(
-            [said, hashes[pair], [ohlcv_5m.digest_of(one) for one in pair.symbols], verdicts.get(pair.id)]
-        )
-        for pair in pairs
-    }
+    said = [_code(), as_of, source, made, backtest.model_dump(mode="json"), statistics.level, reporting.max_points]
+    of_pair = {"pair_curves": pair_curves, "pair_windows": pair_windows, "trades": trades}
+    digests = {name: part.digests for name, part in {**of_pair, "pair_features": pair_features}.items()}
+    keys = {}
+    for pair in pairs:
+        parts = [one[pair.id] for one in digests.values()] + [ohlcv_5m.digest_of(one) for one in pair.symbols]
+        keys[pair] = content_hash([said, parts, verdicts.get(pair.id), lines.get(pair.id)])
 
     def draw(pair: Pair) -> Chunk:
+        curve = pair_curves[pair.id]
         evidence = PairEvidence(
             pair=pair,
             roster=parsed,
-            features=pair_features[pair.id][_SIGNAL_COLUMNS],
+            formation=curve if len(curve) else pair_features[pair.id][list(SIGNAL_COLUMNS)],
             closes=ohlcv_5m.wide("close", pair.symbols, *span_of(pair, parsed)),
-            curve=pair_curves[pair.id],
+            curve=curve,
+            windows=pair_windows[pair.id],
             trades=trades[pair.id],
+            line=lines.get(pair.id),
             verdict=verdicts.get(pair.id),
         )
-        about = Provenance(as_of, source, {**hashes[pair], "roster": made})
-        sheet = pair_sheet(evidence, backtest.strategy, backtest.costs, about, max_points=reporting.max_points)
+        about = Provenance(as_of, source, {name: digests[name][pair.id] for name in of_pair} | {"roster": made})
+        sheet = pair_sheet(evidence, backtest.strategy, about, level=statistics.level, max_points=reporting.max_points)
         return _chunk(sheet, keys[pair])
 
     todo = [pair for pair in pairs if not all(one.is_current(pair.id, keys[pair]) for one in stored)]
@@ -109,7 +113,8 @@ def draw_tear_sheets(
         "backtest_summary": backtest_summary,
         "roster": roster,
     }
-    whole = content_hash([said, statistics.level, ohlcv_5m.digest, {name: digest(one) for name, one in inputs.items()}])
+    hashes = {name: digest(one) for name, one in inputs.items()}
+    whole = content_hash([said, sizes.capital, ohlcv_5m.digest, hashes])
     if not all(one.is_current(PORTFOLIO, whole) for one in stored):
         book = PortfolioEvidence(
             roster=parsed,
@@ -118,10 +123,11 @@ def draw_tear_sheets(
             closes=_closes(ohlcv_5m, parsed, portfolio_fills),
             trades={pair.id: trades[pair.id] for pair in pairs},
             summary=backtest_summary,
+            capital=sizes.capital,
             level=statistics.level,
         )
-        about = Provenance(as_of, source, {name: digest(one) for name, one in inputs.items()})
-        yield _chunk(portfolio_sheet(book, backtest.costs, about, max_points=reporting.max_points), whole)
+        about = Provenance(as_of, source, hashes)
+        yield _chunk(portfolio_sheet(book, about, max_points=reporting.max_points), whole)
     head = header(roster["as_of"], inputs, {"backtest": backtest, "reporting": reporting})
     commit = Commit((*(pair.id for pair in pairs), PORTFOLIO), head)
     yield commit, commit
