@@ -9,15 +9,13 @@ import pytest
 from mntrading.core.backtest import run_pair
 from mntrading.core.portfolio import Limits, Signal, simulate
 from mntrading.core.types import Pair
-from mntrading.params import CostParams
 from mntrading.reporting.attribution import (
+    CHARGES,
     book_of,
-    charges_paid,
     cumulated,
+    gross_of,
     monthly_sums,
     rolling_sharpe,
-    totals,
-    trade_charges,
     window_returns,
 )
 
@@ -35,43 +33,27 @@ def backtested(params):
     rng = np.random.default_rng(3)
     b = 50 * np.exp(np.cumsum(rng.normal(0, 1e-3, len(index))))
     spread = 0.02 * np.sin(np.arange(len(index)) / 60) + rng.normal(0, 5e-4, len(index))
-    a = 2 * b * np.exp(spread)
-    bars = [pd.DataFrame({"timestamp": index, "open": leg, "close": leg}) for leg in (a, b)]
+    legs = [b * 2 * np.exp(spread), b]
+    bars = [pd.DataFrame({"timestamp": index, "open": leg, "close": leg, "volume": 1e6}) for leg in legs]
     features = pd.DataFrame({"z": spread / 0.007, "hedge_ratio": 1.0}, index=index)
-    return run_pair(*bars, features, params.backtest)
+    strategy = params.backtest.strategy.model_copy(update={"break_monitor": quiet(params)})
+    return run_pair(*bars, features, params.backtest.model_copy(update={"strategy": strategy}))
 
 
-def test_charges_worked_out_are_those_the_engine_charged(backtested, params):
+def quiet(params):
+    """The monitor of breaks, off."""
+    return params.backtest.strategy.break_monitor.model_copy(update={"max_p_value": None})
+
+
+def test_net_with_everything_paid_added_back_is_what_the_trades_earned_before_costs(backtested):
     assert len(backtested.trades) > 5
-    charges = trade_charges(backtested.trades, params.backtest.costs)
-    for name in ("fees", "slippage", "borrow"):
-        assert charges[name].sum() == pytest.approx(backtested.costs[name].sum(), abs=1e-12)
-    assert sum(totals(charges).values()) == pytest.approx(backtested.trades["costs"].sum(), abs=1e-12)
-
-
-def test_net_and_charges_give_gross_at_every_exit(backtested, params):
-    index = pd.DatetimeIndex(backtested.equity.index)
-    gross = backtested.equity - 1 + charges_paid(backtested.trades, params.backtest.costs, index)
-    paid = backtested.costs[["fees", "slippage", "borrow"]].sum(axis=1).cumsum()
-    exact = backtested.equity - 1 + paid
-    at = pd.DatetimeIndex(backtested.trades["exit_fill"])
-    assert gross.loc[at].to_numpy() == pytest.approx(exact.loc[at].to_numpy(), abs=1e-12)
+    curve = backtested.costs.assign(fold="a", equity=backtested.equity)
+    gross = gross_of(curve)
     assert gross.iloc[-1] == pytest.approx(backtested.trades["gross_pnl"].sum(), abs=1e-12)
-    assert (gross - exact).abs().max() < 1e-4  # borrow is spread evenly over the bars held
-
-
-def test_a_table_that_says_what_was_paid_is_believed(backtested, params):
-    told = backtested.trades.assign(fees=0.001, slippage=0.0, funding=-0.0002)
-    charges = trade_charges(told.assign(costs=0.0008), params.backtest.costs)
-    assert list(charges) == ["fees", "slippage", "funding"]
-    rest = trade_charges(told.assign(costs=0.001), params.backtest.costs)
-    assert rest["other"].to_numpy() == pytest.approx(np.full(len(told), 0.0002))
-
-
-def test_no_trade_paid_nothing(backtested, params):
-    none = backtested.trades.iloc[:0]
-    assert totals(trade_charges(none, params.backtest.costs)) == {"fees": 0.0, "slippage": 0.0, "borrow": 0.0}
-    assert (charges_paid(none, params.backtest.costs, grid(5)) == 0).all()
+    assert curve[list(CHARGES)].sum().sum() == pytest.approx(backtested.trades["costs"].sum(), abs=1e-12)
+    at = pd.DatetimeIndex(backtested.trades["exit_fill"])
+    earned = backtested.trades["gross_pnl"].cumsum().to_numpy()
+    assert gross.loc[at].to_numpy() == pytest.approx(earned, abs=1e-12)
 
 
 def test_windows_are_summed_each_from_one_notional():
@@ -108,12 +90,11 @@ def test_a_book_of_fills_is_what_the_portfolio_held(params):
         row: [Signal(PAIR, action, side, 1.0, 0.9)]
         for row, action, side in ((20, "enter", 1), (90, "exit", 0), (200, "enter", -1), (300, "exit", 0))
     }
-    costs = CostParams(fee_rate=5e-4, slippage_bps=1.0, borrow_bps_per_day=20.0)
-    sizes = params.portfolio
-    result = simulate(signals, close, close, {symbol: Limits() for symbol in PAIR.symbols}, sizes, costs)
+    limits = {symbol: Limits() for symbol in PAIR.symbols}
+    costs = params.backtest.costs.model_copy(update={"impact_bps": 0.0})
+    result = simulate(signals, close, close, limits, params.portfolio, costs)
     assert len(result.fills) == 8
-    book = book_of(result.fills, close, costs)
+    book = book_of(result.fills, close)
     for name in ("gross", "net"):
         assert book[name].to_numpy() == pytest.approx(result.exposure[name].to_numpy(), abs=1e-6)
-    assert book["borrow"].sum() == pytest.approx(result.costs["borrow"].sum(), rel=1e-9)
     assert book["gross"].iloc[-1] == 0.0
