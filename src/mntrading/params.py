@@ -587,6 +587,7 @@ class RobustnessParams(Block):
     shift_bars: PositiveInt
     entry_z_steps: tuple[float, ...]
     exit_z_steps: tuple[float, ...]
+    legging: LeggingParams
 
 
 # ------------------------------------------------------------------------------------ deployment

@@ -65,7 +65,13 @@ LINE = {
     "mean_holding_hours": 3.0,
 }
 LEVELS = pd.DataFrame(
-    {"fold": ["fold_00", "fold_02"], "entry_z": [2.0, 1.5], "exit_z": [0.5, 0.0], "stop_z": [4.0, 5.0]}
+    {
+        "fold": ["fold_00", "fold_02"],
+        "rule": ["configured", "4032 · 2016"],
+        "entry_z": [2.0, 1.5],
+        "exit_z": [0.5, 0.0],
+        "stop_z": [4.0, 5.0],
+    }
 )
 
 

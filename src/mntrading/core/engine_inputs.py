@@ -111,7 +111,7 @@ def prices_of(
                 where="backtest.costs.carry",
                 fix="--params backtest.costs.carry=borrow, or ingestion.funding=true where the market has them",
             )
-        funding_a, funding_b = (_due(rates, grid) for rates in funding)
+        funding_a, funding_b = (due_rates(rates, index) for rates in funding)
     day = (grid.start + np.arange(grid.n, dtype=np.int64) * grid.step) // _DAY_MS
     return Prices(
         fill_a, fill_b, close_a, close_b, usual_a, usual_b, funding_a, funding_b,
@@ -132,8 +132,9 @@ def usual_volume(bars: pd.DataFrame, index: pd.DatetimeIndex) -> FloatArray:
     return usual[grid.n - len(index) :]
 
 
-def _due(rates: pd.Series, grid: Grid) -> FloatArray:
+def due_rates(rates: pd.Series, index: pd.DatetimeIndex) -> FloatArray:
     """The rates that fall due on each bar, summed; a rate is due on the bar its time falls into."""
+    grid = Grid.of(index)
     out = np.zeros(grid.n)
     row = (times_ms(pd.DatetimeIndex(rates.index)) - grid.start) // grid.step
     inside = (row >= 0) & (row < grid.n)

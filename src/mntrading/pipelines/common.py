@@ -25,6 +25,8 @@ _MADE_BY = {
     "pair_datasets": "dataset",
     "pair_models": "train",
     "predictions": "train",
+    "pair_menus": "backtest",
+    "candidate_returns": "backtest",
     "pair_windows": "backtest",
 }
 

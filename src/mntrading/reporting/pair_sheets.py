@@ -93,7 +93,7 @@ class PairEvidence:
         By bar of the trading windows: ``fold``, ``equity`` from one notional in each, ``side``, what was paid, and
         ``spread``, ``z`` and ``hedge_ratio`` that were decided on.
     windows
-        By window: ``fold`` and the levels ``entry_z``, ``exit_z``, ``stop_z`` that held in it.
+        By window: ``fold``, the ``rule`` chosen for it and its levels ``entry_z``, ``exit_z``, ``stop_z``.
     trades
         Closed trades.
     line
@@ -123,7 +123,7 @@ def pair_sheet(
     evidence
         What is stored of the pair.
     strategy
-        Levels of z of a pair that no window has traded yet.
+        Rule of a pair that no window has traded yet.
     about
         What the sheet says of itself.
     level
@@ -426,6 +426,7 @@ def _step(index: pd.Index) -> pd.Timedelta:
 
 def _fold_table(evidence: PairEvidence, windows: Sequence[RosterFold]) -> tuple[Table, ...]:
     rows: list[tuple[str, ...]] = []
+    rules = {str(row["fold"]): str(row["rule"]) for row in evidence.windows.to_dict("records")}
     for entry in windows:
         curve = evidence.curve.loc[evidence.curve["fold"] == entry.fold.name]
         trades = evidence.trades.loc[evidence.trades["fold"] == entry.fold.name]
@@ -439,6 +440,7 @@ def _fold_table(evidence: PairEvidence, windows: Sequence[RosterFold]) -> tuple[
                 day(end_of(entry)),
                 p_value(on_roster.p_adjusted),
                 decimal(on_roster.half_life_hours, 1),
+                rules[entry.fold.name],
                 count(n),
                 percent(float((trades["net_pnl"] > 0).mean()), 0) if n else MISSING,
                 percent(float(trades["gross_pnl"].sum()), 2),
@@ -453,12 +455,12 @@ def _fold_table(evidence: PairEvidence, windows: Sequence[RosterFold]) -> tuple[
     if len(rows) > 1 and len(evidence.trades):
         rows.append(_all_windows(evidence))
     columns = (
-        "Fold", "From", "To", "#Adjusted p", "#Half-life, h", "#Trades", "#Hit rate", "#Before costs", "#Costs", "#Net",
+        "Fold", "From", "To", "#Adjusted p", "#Half-life, h", "Rule", "#Trades", "#Hit rate", "#Before costs", "#Costs", "#Net",
         "#Sharpe", "#Drawdown", "#Held, h", "#In market",
     )  # fmt: skip
     note = (
         "P&L, costs and drawdown as % of the pair's notional. Adjusted p and half-life are those of the formation "
-        "window before. A window's Sharpe ratio is of few days and worth little alone."
+        "window before, in which the rule was chosen too. A window's Sharpe ratio is of few days and worth little alone."
     )
     return table(f"Each trading window, {OUT_OF_SAMPLE}", columns, rows, note=note)
 
@@ -466,7 +468,7 @@ def _fold_table(evidence: PairEvidence, windows: Sequence[RosterFold]) -> tuple[
 def _all_windows(evidence: PairEvidence) -> tuple[str, ...]:
     trades, net = evidence.trades, cumulated(evidence.curve)
     return (
-        "all", day(net.index[0]), day(net.index[-1]), "", "", count(len(trades)),
+        "all", day(net.index[0]), day(net.index[-1]), "", "", "", count(len(trades)),
         percent(float((trades["net_pnl"] > 0).mean()), 0), percent(float(trades["gross_pnl"].sum()), 2),
         percent(float(trades["costs"].sum()), 2), percent(float(trades["net_pnl"].sum()), 2),
         decimal(metrics.sharpe(window_returns(evidence.curve)), 1), percent(metrics.max_drawdown(1 + net), 2),

@@ -492,6 +492,7 @@ def _robustness_section(research: Research) -> Section:
         "costs": f"{found['cost_multiple']:g} times the costs",
         "later": f"Decisions {bars} later",
         "earlier": "Filled at the close it decided on (nobody can trade this)",
+        "legging": "Second legs filled a bar late",
     }
     rows = [
         (
@@ -526,12 +527,12 @@ def _robustness_section(research: Research) -> Section:
 
 
 def _neighbourhood_table(found: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Sharpe ratio and net return by entry level (rows) and exit level (columns)."""
-    exits = sorted({cell["exit_z"] for cell in found["neighbourhood"]})
-    cells = {(cell["entry_z"], cell["exit_z"]): cell for cell in found["neighbourhood"]}
+    """Sharpe ratio and net return by entry level (rows) and exit level (columns), as distances from each pair's own."""
+    exits = sorted({cell["exit_step"] for cell in found["neighbourhood"]})
+    cells = {(cell["entry_step"], cell["exit_step"]): cell for cell in found["neighbourhood"]}
     rows = [
         (
-            f"{entry:g}{' (own)' if entry == found['entry_z'] else ''}",
+            _step(entry),
             *(
                 MISSING
                 if cells[entry, leave]["total_return"] is None
@@ -541,12 +542,13 @@ def _neighbourhood_table(found: Mapping[str, Any]) -> tuple[Table, ...]:
         )
         for entry in sorted({entry for entry, _ in cells})
     ]
-    columns = (
-        "Entry at |z|",
-        *(f"#Exit at {leave:g}{' (own)' if leave == found['exit_z'] else ''}" for leave in exits),
-    )
+    columns = ("Entry at |z|", *(f"#Exit at |z| {_step(leave)}" for leave in exits))
     note = "Sharpe ratio, and net return in brackets. The stop stays as it is."
     return table(f"Other levels of z, {OUT_OF_SAMPLE}", columns, rows, note=note)
+
+
+def _step(change: float) -> str:
+    return "own" if change == 0 else f"{change:+g}"
 
 
 def _monthly(research: Research) -> tuple[Table, ...]:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mntrading.core import menu
 from mntrading.core.backtest import TRADE_COLUMNS, run_pair
-from mntrading.core.bars import timeframe_ms
 from mntrading.core.benchmarks import placebo_pairs
 from mntrading.core.errors import ParameterError
-from mntrading.core.features import build_features, warm_up_bars
 from mntrading.core.mean_reversion import half_life
 from mntrading.core.roster import Roster, RosterFold
 from mntrading.core.schedule import Fold
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Partitions
-from mntrading.params import BacktestParams, BenchmarkParams, ComputeParams, FeatureParams
+from mntrading.params import BacktestParams, BenchmarkParams, ComputeParams, FeatureParams, PortfolioParams
+from mntrading.pipelines.backtesting.desk import Desk, Funding
 from mntrading.pipelines.common import fan_out, must_follow
 
 LOGGER = logging.getLogger(__name__)
@@ -32,52 +33,60 @@ _HOUR = pd.Timedelta(1, unit="h")
 def trade_benchmarks(
     ohlcv_1h: BarStore,
     ohlcv_5m: BarStore,
-    pair_features: Partitions,
+    predictions: Partitions,
+    pair_menus: Partitions,
     roster: dict[str, Any],
+    markets: dict[str, Any],
+    funding_rates: Partitions,
     features: FeatureParams,
     backtest: BacktestParams,
+    sizes: PortfolioParams,
     benchmarks: BenchmarkParams,
     compute: ComputeParams,
 ) -> pd.DataFrame:
     """Trades of every roster pair by the rule on z alone, and of as many random pairs in each window.
 
     Random pairs are of symbols on any fold's roster that had bars when the formation window ended, and are not on that
-    fold's roster; their features are of the same spec, their half-lives those of the same formation window.
+    fold's roster; their half-lives and rules are chosen on the same formation window as those of the roster.
     """
-    must_follow(roster, pair_features=pair_features)
+    must_follow(roster, predictions=predictions, pair_menus=pair_menus)
     parsed = Roster.parse(roster)
-    step = pd.Timedelta(timeframe_ms(ohlcv_5m.timeframe), unit="ms")
     rule = backtest.model_copy(update={"strategy": backtest.strategy.model_copy(update={"signals_from": "z"})})
-    # the other features have no part in the rule, and none in z
-    spec = features.model_copy(update={"include": ("z_dynamics",)})
-    before = warm_up_bars(spec) * step
+    funding = Funding(markets, funding_rates, backtest)
+    desk = Desk(ohlcv_5m, predictions, pair_menus, parsed, funding, rule, features, sizes)
 
-    def trade(item: tuple[str, Fold, Pair, float | None]) -> pd.DataFrame:
-        line, fold, pair, half_life_hours = item
-        bars_a, bars_b = (_between(ohlcv_5m[symbol], fold.formation_end - before, fold) for symbol in pair.symbols)
-        frame = pair_features[pair.id] if line == Z_RULE else build_features(bars_a, bars_b, spec)
-        window = frame.reindex(fold.trading_grid(step))
-        bars = None if half_life_hours is None else half_life_hours / (step / _HOUR)
-        trades = run_pair(bars_a, bars_b, window, rule, half_life_bars=bars).trades
-        legs = {"line": line, "pair_id": pair.id, "dependent": pair.dependent, "independent": pair.independent}
-        return trades.assign(**legs, fold=fold.name)[list(COLUMNS)]
+    def trade(item: str | tuple[RosterFold, Pair, float | None]) -> pd.DataFrame:
+        if isinstance(item, str):
+            windows = [
+                _told(window.trade().trades, Z_RULE, window.row.pair, window.entry) for window in desk.windows(item)
+            ]
+            return pd.concat(windows) if windows else pd.DataFrame(columns=list(COLUMNS))
+        entry, pair, half_life_hours = item
+        market, bars = desk.market(pair), math.inf if half_life_hours is None else half_life_hours / (desk.step / _HOUR)
+        found = menu.choose(market, entry.fold.formation_grid(desk.step), rule, features, half_life_bars=bars).item
+        window = market.spread((found.beta_window, found.z_window), features)
+        result = run_pair(
+            market.bars_a, market.bars_b, window.reindex(entry.fold.trading_grid(desk.step)),
+            rule.model_copy(update={"strategy": found.applied(rule.strategy)}),
+            half_life_bars=bars, book=market.book, funding=market.funding,
+        )  # fmt: skip
+        return _told(result.trades, PLACEBO, pair, entry)
 
-    items: list[tuple[str, Fold, Pair, float | None]] = [
-        (Z_RULE, entry.fold, row.pair, row.half_life_hours) for entry in parsed.completed for row in entry.pairs
-    ]
+    items: list[str | tuple[RosterFold, Pair, float | None]] = list(parsed.pairs)
     for number, entry in enumerate(parsed.completed):
         pool = [symbol for symbol in parsed.symbols if _listed(ohlcv_5m, symbol, entry.fold)]
         drawn = placebo_pairs(
             pool, [row.pair for row in entry.pairs], len(entry.pairs), seed=benchmarks.placebo_seed, fold=number
         )
-        items += [(PLACEBO, entry.fold, pair, _half_life_hours(ohlcv_1h, pair, entry)) for pair in drawn]
+        items += [(entry, pair, _half_life_hours(ohlcv_1h, pair, entry)) for pair in drawn]
     parts = [part for part in fan_out(trade, items, compute, "benchmarks") if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
 
 
-def _between(bars: pd.DataFrame, start: pd.Timestamp, fold: Fold) -> pd.DataFrame:
-    inside: pd.DataFrame = bars.loc[(bars["timestamp"] >= start) & (bars["timestamp"] < fold.trading_end)]
-    return inside
+def _told(trades: pd.DataFrame, line: str, pair: Pair, entry: RosterFold) -> pd.DataFrame:
+    legs = {"line": line, "pair_id": pair.id, "dependent": pair.dependent, "independent": pair.independent}
+    told: pd.DataFrame = trades.assign(**legs, fold=entry.fold.name)[list(COLUMNS)]
+    return told
 
 
 def _listed(ohlcv_5m: BarStore, symbol: str, fold: Fold) -> bool:

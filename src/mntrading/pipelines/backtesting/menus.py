@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
 from mntrading.core import menu
 from mntrading.core.bars import timeframe_ms
-from mntrading.core.engine_inputs import Book
 from mntrading.core.roster import Roster
-from mntrading.core.types import Pair, slug
+from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Commit, Partitions
 from mntrading.params import BacktestParams, ComputeParams, FeatureParams, PortfolioParams
+from mntrading.pipelines.backtesting.desk import Funding, book_of
 from mntrading.pipelines.common import fan_out, header
 
 LOGGER = logging.getLogger(__name__)
@@ -34,16 +34,13 @@ def choose_candidates(
 ) -> Iterator[tuple[dict[str, pd.DataFrame] | Commit, ...]]:
     """Each pair's menu in each fold of its roster, the live one too, and the candidates' days in trading windows."""
     parsed = Roster.parse(roster)
+    funding = Funding(markets, funding_rates, backtest)
     step = pd.Timedelta(timeframe_ms(ohlcv_5m.timeframe), unit="ms")
 
     def look(item: tuple[str, Pair]) -> tuple[str, pd.DataFrame, pd.DataFrame]:
         pair_id, pair = item
-        market = menu.Market(
-            ohlcv_5m[pair.dependent],
-            ohlcv_5m[pair.independent],
-            book_of(sizes),
-            funding_of(pair, markets, funding_rates, backtest),
-        )
+        legs = (ohlcv_5m[symbol] for symbol in pair.symbols)
+        market = menu.Market(*legs, book_of(sizes), funding.both(pair))
         tables, days = [], []
         for entry in parsed.folds:
             row = next((row for row in entry.pairs if row.pair.id == pair_id), None)
@@ -85,23 +82,3 @@ def _joined(days: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(
         {"fold": pd.Series(dtype="str")}, index=pd.DatetimeIndex([], dtype="datetime64[ms, UTC]", name="timestamp")
     )
-
-
-def book_of(sizes: PortfolioParams) -> Book:
-    """What one pair is traded with: its share of the capital. Lots are the portfolio's matter, as they are live."""
-    return Book(sizes.capital * sizes.pair_gross)
-
-
-def funding_of(
-    pair: Pair, markets: Mapping[str, Any], funding_rates: Partitions, backtest: BacktestParams
-) -> tuple[pd.Series, pd.Series] | None:
-    """Funding rates of both legs by time; None where funding is not charged or a leg has none."""
-    if backtest.costs.carry != "funding":
-        return None
-    legs = []
-    for symbol in pair.symbols:
-        perpetual = markets["symbols"].get(symbol, {}).get("perpetual")
-        if perpetual is None or slug(perpetual) not in funding_rates:
-            return None
-        legs.append(funding_rates[slug(perpetual)].set_index("timestamp")["rate"])
-    return legs[0], legs[1]

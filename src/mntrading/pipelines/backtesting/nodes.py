@@ -9,11 +9,9 @@ from typing import Any
 import pandas as pd
 
 from mntrading.core import clusters, portfolio, selection
-from mntrading.core.backtest import TRADE_COLUMNS, PairResult, run_pair
-from mntrading.core.bars import timeframe_ms
+from mntrading.core.backtest import TRADE_COLUMNS, PairResult
 from mntrading.core.benchmarks import cash, hold_equally
 from mntrading.core.lines import on_grid, signals_of
-from mntrading.core.performance import Trials
 from mntrading.core.roster import Roster, RosterFold
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Commit, Partitions
@@ -21,11 +19,12 @@ from mntrading.params import (
     BacktestParams,
     ChampionParams,
     ComputeParams,
+    FeatureParams,
     PortfolioParams,
     StatisticsParams,
-    StrategyParams,
 )
 from mntrading.pipelines.backtesting.benchmarks import PLACEBO, Z_RULE
+from mntrading.pipelines.backtesting.desk import Desk, Exchange, Funding, Window
 from mntrading.pipelines.backtesting.summary import (
     PORTFOLIOS,
     attribution_documents,
@@ -36,7 +35,9 @@ from mntrading.pipelines.backtesting.summary import (
     monthly_documents,
     pair_documents,
     pair_returns,
+    rule_document,
     tracked,
+    trials_of,
 )
 from mntrading.pipelines.common import fan_out, header, must_follow
 from mntrading.pipelines.modelling.nodes import POOLED, model_id
@@ -48,6 +49,7 @@ SIGNAL_COLUMNS = ("spread", "z", "hedge_ratio")
 
 CURVE_COLUMNS = ("fold", "equity", "side", "units_a", "units_b", "fees", "slippage", "borrow", *SIGNAL_COLUMNS)
 LEVELS = ("entry_z", "exit_z", "stop_z")
+_SUMMED = ("n_trades", "net_pnl", "gross_pnl", "costs")
 Chunk = tuple[dict[str, pd.DataFrame] | Commit, ...]
 
 
@@ -55,54 +57,40 @@ def backtest_pairs(
     ohlcv_5m: BarStore,
     pair_features: Partitions,
     predictions: Partitions,
+    pair_menus: Partitions,
     roster: dict[str, Any],
+    markets: dict[str, Any],
+    funding_rates: Partitions,
     backtest: BacktestParams,
+    features: FeatureParams,
+    sizes: PortfolioParams,
     compute: ComputeParams,
 ) -> Iterator[Chunk]:
     """Each pair in each trading window whose roster it was on: curves, trades and one line a window."""
-    must_follow(roster, pair_features=pair_features, predictions=predictions)
+    must_follow(roster, pair_features=pair_features, predictions=predictions, pair_menus=pair_menus)
     parsed = Roster.parse(roster)
-    step = pd.Timedelta(timeframe_ms(ohlcv_5m.timeframe), unit="ms")
+    funding = Funding(markets, funding_rates, backtest)
+    desk = Desk(ohlcv_5m, predictions, pair_menus, parsed, funding, backtest, features, sizes)
 
-    def trade(item: tuple[str, Pair]) -> tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        pair_id, pair = item
-        bars_a, bars_b = ohlcv_5m[pair.dependent], ohlcv_5m[pair.independent]
-        frame, given = pair_features[pair_id], predictions[pair_id]
-        results, seen = {}, {}
-        for entry in parsed.completed:
-            on_roster = next((row for row in entry.pairs if row.pair.id == pair_id), None)
-            if on_roster is None:
-                continue
-            # every bar of the window: a leg delisted in it ends in missing bars, which nobody knew before
-            window = frame.reindex(entry.fold.trading_grid(step))
-            told = given.loc[given["fold"] == entry.fold.name]
-            results[entry.fold.name] = run_pair(
-                bars_a, bars_b, window, backtest, None if told.empty else told["probability"],
-                threshold=None if told.empty else float(told["threshold"].iloc[0]), barred=told["barred"],
-                half_life_bars=on_roster.half_life_hours / (step / pd.Timedelta(1, unit="h")),
-            )  # fmt: skip
-            seen[entry.fold.name] = window[list(SIGNAL_COLUMNS)]
-        return pair_id, _curves(results, seen), _trades(results), _windows(results, backtest.strategy)
+    def trade(pair_id: str) -> tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        traded = {window.entry.fold.name: (window, window.trade()) for window in desk.windows(pair_id)}
+        return pair_id, _curves(traded), _trades(traded), _windows(traded)
 
     pairs = parsed.pairs
-    for pair_id, curves, table, windows in fan_out(trade, list(pairs.items()), compute, "backtest"):
+    for pair_id, curves, table, windows in fan_out(trade, list(pairs), compute, "backtest"):
         yield {pair_id: curves}, {pair_id: table}, {pair_id: windows}
-    made_from = {
-        "ohlcv_5m": ohlcv_5m,
-        "pair_features": pair_features,
-        "predictions": predictions,
-        "roster": roster,
-    }
-    commit = Commit(tuple(pairs), header(roster["as_of"], made_from, {"backtest": backtest}))
+    made_from = {"ohlcv_5m": ohlcv_5m, "predictions": predictions, "pair_menus": pair_menus, "roster": roster}
+    head = header(roster["as_of"], made_from, {"backtest": backtest, "features": features, "portfolio": sizes})
+    commit = Commit(tuple(pairs), head)
     yield commit, commit, commit
 
 
-def _curves(results: Mapping[str, PairResult], seen: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def _curves(traded: Mapping[str, tuple[Window, PairResult]]) -> pd.DataFrame:
     parts = [
-        pd.concat([result.positions, result.costs, seen[fold]], axis=1).assign(fold=fold, equity=result.equity)[
-            list(CURVE_COLUMNS)
-        ]
-        for fold, result in results.items()
+        pd.concat([result.positions, result.costs, window.frame[list(SIGNAL_COLUMNS)]], axis=1).assign(
+            fold=fold, equity=result.equity
+        )[list(CURVE_COLUMNS)]
+        for fold, (window, result) in traded.items()
     ]
     if parts:
         return pd.concat(parts)
@@ -112,15 +100,24 @@ def _curves(results: Mapping[str, PairResult], seen: Mapping[str, pd.DataFrame])
     )[list(CURVE_COLUMNS)]
 
 
-def _trades(results: Mapping[str, PairResult]) -> pd.DataFrame:
-    parts = [result.trades.assign(fold=fold) for fold, result in results.items() if len(result.trades)]
+def _trades(traded: Mapping[str, tuple[Window, PairResult]]) -> pd.DataFrame:
+    parts = [result.trades.assign(fold=fold) for fold, (_, result) in traded.items() if len(result.trades)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*TRADE_COLUMNS, "fold"])
 
 
-def _windows(results: Mapping[str, PairResult], rule: StrategyParams) -> pd.DataFrame:
-    levels = {name: getattr(rule, name) for name in LEVELS}
-    table = pd.DataFrame([{"fold": fold, **levels, **result.metrics} for fold, result in results.items()])
-    return table if len(table) else pd.DataFrame(columns=["fold", *LEVELS, "n_trades", "net_pnl", "gross_pnl", "costs"])
+def _windows(traded: Mapping[str, tuple[Window, PairResult]]) -> pd.DataFrame:
+    table = pd.DataFrame(
+        [
+            {
+                "fold": fold,
+                "rule": window.item.label,
+                **{name: getattr(window.backtest.strategy, name) for name in LEVELS},
+                **result.metrics,
+            }
+            for fold, (window, result) in traded.items()
+        ]
+    )
+    return table if len(table) else pd.DataFrame(columns=["fold", "rule", *LEVELS, *_SUMMED])
 
 
 def backtest_portfolio(
@@ -134,6 +131,9 @@ def backtest_portfolio(
     roster: dict[str, Any],
     markets: dict[str, Any],
     pair_models: Partitions,
+    pair_menus: Partitions,
+    candidate_returns: Partitions,
+    funding_rates: Partitions,
     backtest: BacktestParams,
     champions: ChampionParams,
     sizes: PortfolioParams,
@@ -144,34 +144,33 @@ def backtest_portfolio(
     Champions of a fold are chosen from the trading windows before it, so the champions' curve contains the choice.
     Returns equity curves of every line, the champions portfolio's fills, and the summary.
     """
-    must_follow(roster, pair_windows=pair_windows, pair_models=pair_models)
+    must_follow(
+        roster, pair_windows=pair_windows, pair_models=pair_models, pair_menus=pair_menus,
+        candidate_returns=candidate_returns,
+    )  # fmt: skip
     parsed = Roster.parse(roster)
     curves, windows, traded = dict(pair_curves), dict(pair_windows), dict(trades)
-    tried = models_tried(parsed, pair_models)
+    tried = candidates_tried(parsed, pair_models, pair_menus)
     chosen = {
         entry.fold.name: _champions_of(entry, parsed, curves, windows, champions, ohlcv_5m, tried)
         for entry in parsed.completed
     }
-    close, fill = prices(ohlcv_5m, parsed, backtest.fill_at)
-    limits = exchange_limits(markets)
+    exchange = Exchange.of(ohlcv_5m, parsed, markets, Funding(markets, funding_rates, backtest))
+    index = pd.DatetimeIndex(exchange.close.index)
 
     def book(trades: Mapping[str, pd.DataFrame], members: Mapping[str, Sequence[Pair]]) -> portfolio.PortfolioResult:
-        signals = signals_of(trades, members, close.index, backtest.strategy)
-        return portfolio.simulate(signals, close, fill, limits, sizes, backtest.costs)
+        return exchange.trade(signals_of(trades, members, index, backtest.strategy), sizes, backtest)
 
     results = {
         "champions": book(traded, chosen),
         "roster": book(traded, {entry.fold.name: [row.pair for row in entry.pairs] for entry in parsed.completed}),
-        "cash": cash(pd.DatetimeIndex(close.index), sizes.capital),
-        "buy_and_hold": _held(ohlcv_1h, cointegration_tests, parsed, close.index, backtest, sizes.capital),
+        "cash": cash(index, sizes.capital),
+        "buy_and_hold": _held(ohlcv_1h, cointegration_tests, parsed, index, backtest, sizes.capital),
         **{line: book(*_members(benchmark_trades, line)) for line in (Z_RULE, PLACEBO)},
     }
     equity = pd.DataFrame(
-        {
-            name: on_grid(result.equity, pd.DatetimeIndex(close.index), sizes.capital)
-            for name, result in results.items()
-        },
-        index=close.index,
+        {name: on_grid(result.equity, index, sizes.capital) for name, result in results.items()},
+        index=index,
     )
     equity.index.name = "timestamp"
     made_from = {
@@ -181,7 +180,18 @@ def backtest_portfolio(
     params = {"backtest": backtest, "champions": champions, "portfolio": sizes, "statistics": statistics}
     summary = {
         **header(roster["as_of"], made_from, params),
-        **_summary(results, parsed, chosen, curves, traded, windows, statistics, sizes.capital),
+        **_summary(
+            results,
+            parsed,
+            chosen,
+            curves,
+            traded,
+            windows,
+            dict(pair_menus),
+            dict(candidate_returns),
+            statistics,
+            sizes.capital,
+        ),
     }
     for name, total in {**summary["portfolio"], **summary["benchmarks"]}.items():
         LOGGER.info("%s, out of sample after costs: %s", name.replace("_", " "), in_words(total))
@@ -195,13 +205,15 @@ def _summary(
     curves: Mapping[str, pd.DataFrame],
     trades: Mapping[str, pd.DataFrame],
     windows: Mapping[str, pd.DataFrame],
+    menus: Mapping[str, pd.DataFrame],
+    candidates: Mapping[str, pd.DataFrame],
     statistics: StatisticsParams,
     capital: float,
 ) -> dict[str, Any]:
     """Everything the summary says of the lines, the trading windows and the pairs."""
     folds = [entry.fold for entry in roster.completed]
     returns = pair_returns(curves, roster)
-    trials = Trials.of(returns.values())
+    trials = trials_of(returns, candidates)
     lines = line_documents(results, folds, statistics, capital, trials)
     totals = {name: lines[name] for name in PORTFOLIOS}
     benchmarks = {name: line for name, line in lines.items() if name not in PORTFOLIOS}
@@ -214,6 +226,7 @@ def _summary(
         "attribution": attribution,
         "monthly": monthly_documents(results, folds, capital),
         "candidates": candidate_document(returns, statistics),
+        "rules": rule_document(menus, candidates, statistics),
         "folds": by_fold,
         "pairs": pairs,
         "refused_entries": results["champions"].refused,
@@ -300,33 +313,14 @@ def formation_spreads(entry: RosterFold, ohlcv_5m: BarStore) -> pd.DataFrame:
     return clusters.spread_changes(close, entry.pairs)
 
 
-def models_tried(roster: Roster, pair_models: Partitions) -> dict[tuple[str, str], int]:
-    """Models tried in training for each fold and pair, those of a search included; no entry where none was."""
+def candidates_tried(roster: Roster, pair_models: Partitions, pair_menus: Partitions) -> dict[tuple[str, str], int]:
+    """What was tried for each fold and pair: rules of its menu, and models, those of a search included."""
     scores = pair_models.meta["scores"]
     out = {}
     for entry in roster.completed:
         for row in entry.pairs:
             fits = [scores.get(model_id(entry.fold.name, group)) for group in (row.pair.id, POOLED)]
-            counts = [fit["details"]["n_trials"] for fit in fits if fit and fit["details"]]
-            if counts:
-                out[entry.fold.name, row.pair.id] = max(counts)
+            models = max((fit["details"]["n_trials"] for fit in fits if fit and fit["details"]), default=0)
+            rules = int((pair_menus[row.pair.id]["fold"] == entry.fold.name).sum())
+            out[entry.fold.name, row.pair.id] = rules + models
     return out
-
-
-def exchange_limits(markets: Mapping[str, Any]) -> dict[str, portfolio.Limits]:
-    """Lot sizes and smallest notionals by symbol."""
-    return {
-        symbol: portfolio.Limits(rules["lot"] or 0.0, rules["min_notional"] or 0.0)
-        for symbol, rules in markets["symbols"].items()
-    }
-
-
-def prices(ohlcv_5m: BarStore, roster: Roster, fill_at: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Closes and fill prices of every symbol on a roster, over the trading windows."""
-    if not roster.completed or not roster.symbols:
-        nothing = pd.DataFrame(index=pd.DatetimeIndex([], dtype="datetime64[ms, UTC]", name="timestamp"))
-        return nothing, nothing
-    start, end = roster.completed[0].fold.formation_end, roster.completed[-1].fold.trading_end
-    symbols = [symbol for symbol in roster.symbols if symbol in ohlcv_5m]
-    close, fill = (ohlcv_5m.wide(column, symbols, start, end) for column in ("close", fill_at))
-    return close, fill

@@ -3,22 +3,43 @@
 from kedro.pipeline import Node, Pipeline
 
 from mntrading.pipelines.backtesting.benchmarks import trade_benchmarks
+from mntrading.pipelines.backtesting.menus import choose_candidates
 from mntrading.pipelines.backtesting.nodes import backtest_pairs, backtest_portfolio
 from mntrading.pipelines.backtesting.robustness import probe_robustness
 
 
 def create_pipeline() -> Pipeline:
-    """Pairs alone, the netted portfolio beside the lines to beat, and the portfolio under other assumptions."""
+    """Rules, pairs alone, the netted portfolio beside the lines to beat, and again under other assumptions."""
     return Pipeline(
         [
+            Node(
+                choose_candidates,
+                inputs=[
+                    "ohlcv_5m",
+                    "roster",
+                    "markets",
+                    "funding_rates",
+                    "params:backtest",
+                    "params:feature_engineering.features",
+                    "params:portfolio",
+                    "params:compute",
+                ],
+                outputs=["pair_menus", "candidate_returns"],
+                name="choose_candidates",
+            ),
             Node(
                 backtest_pairs,
                 inputs=[
                     "ohlcv_5m",
                     "pair_features",
                     "predictions",
+                    "pair_menus",
                     "roster",
+                    "markets",
+                    "funding_rates",
                     "params:backtest",
+                    "params:feature_engineering.features",
+                    "params:portfolio",
                     "params:compute",
                 ],
                 outputs=["pair_curves", "trades", "pair_windows"],
@@ -29,10 +50,14 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "ohlcv_1h",
                     "ohlcv_5m",
-                    "pair_features",
+                    "predictions",
+                    "pair_menus",
                     "roster",
+                    "markets",
+                    "funding_rates",
                     "params:feature_engineering.features",
                     "params:backtest",
+                    "params:portfolio",
                     "params:benchmarks",
                     "params:compute",
                 ],
@@ -52,6 +77,9 @@ def create_pipeline() -> Pipeline:
                     "roster",
                     "markets",
                     "pair_models",
+                    "pair_menus",
+                    "candidate_returns",
+                    "funding_rates",
                     "params:backtest",
                     "params:champions",
                     "params:portfolio",
@@ -64,11 +92,13 @@ def create_pipeline() -> Pipeline:
                 probe_robustness,
                 inputs=[
                     "ohlcv_5m",
-                    "pair_features",
                     "predictions",
+                    "pair_menus",
                     "roster",
                     "markets",
+                    "funding_rates",
                     "params:backtest",
+                    "params:feature_engineering.features",
                     "params:portfolio",
                     "params:statistics",
                     "params:robustness",

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from mntrading.core import metrics, portfolio
-from mntrading.core.bars import timeframe_ms
 from mntrading.core.lines import Attribution, line_performance, returns_in_windows, signals_of
 from mntrading.core.performance import Performance
-from mntrading.core.robustness import neighbourhood, scenarios, trade_again
+from mntrading.core.robustness import neighbourhood, scenarios
 from mntrading.core.roster import Roster
 from mntrading.core.schedule import Fold
-from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Partitions
-from mntrading.params import BacktestParams, ComputeParams, PortfolioParams, RobustnessParams, StatisticsParams
-from mntrading.pipelines.backtesting.nodes import exchange_limits, prices
+from mntrading.params import (
+    BacktestParams,
+    ComputeParams,
+    FeatureParams,
+    PortfolioParams,
+    RobustnessParams,
+    StatisticsParams,
+)
+from mntrading.pipelines.backtesting.desk import Desk, Exchange, Funding
 from mntrading.pipelines.common import fan_out, header, must_follow, number, numbers
 
 LOGGER = logging.getLogger(__name__)
@@ -31,57 +36,57 @@ _FIGURES = (
 
 def probe_robustness(
     ohlcv_5m: BarStore,
-    pair_features: Partitions,
     predictions: Partitions,
+    pair_menus: Partitions,
     roster: dict[str, Any],
     markets: dict[str, Any],
+    funding_rates: Partitions,
     backtest: BacktestParams,
+    features: FeatureParams,
     sizes: PortfolioParams,
     statistics: StatisticsParams,
     robustness: RobustnessParams,
     compute: ComputeParams,
 ) -> dict[str, Any]:
-    """The whole-roster portfolio at multiplied costs, one bar later and earlier, and at neighbouring levels of z."""
-    must_follow(roster, pair_features=pair_features, predictions=predictions)
+    """The whole-roster portfolio at multiplied costs, one bar later and earlier, and at neighbouring levels of z.
+
+    Levels are moved from those each pair is traded at, which its menu may have chosen.
+    """
+    must_follow(roster, predictions=predictions, pair_menus=pair_menus)
     parsed = Roster.parse(roster)
+    funding = Funding(markets, funding_rates, backtest)
+    desk = Desk(ohlcv_5m, predictions, pair_menus, parsed, funding, backtest, features, sizes)
     ways, cells = scenarios(backtest, robustness), neighbourhood(backtest, robustness)
-    variants = [(way.name, way.backtest, way.shift_bars) for way in ways]
-    variants += [(cell.name, cell.backtest, 0) for cell in cells if cell.backtest is not None]
-    step = pd.Timedelta(timeframe_ms(ohlcv_5m.timeframe), unit="ms")
 
-    def trade(item: tuple[str, Pair]) -> tuple[str, dict[str, pd.DataFrame]]:
-        pair_id, pair = item
-        bars_a, bars_b = ohlcv_5m[pair.dependent], ohlcv_5m[pair.independent]
-        frame, given = pair_features[pair_id], predictions[pair_id]
-        parts: dict[str, list[pd.DataFrame]] = {name: [] for name, _, _ in variants}
-        for entry in parsed.completed:
-            on_roster = next((row for row in entry.pairs if row.pair.id == pair_id), None)
-            if on_roster is None:
-                continue
-            told = given.loc[given["fold"] == entry.fold.name]
-            found = trade_again(
-                bars_a, bars_b, frame.reindex(entry.fold.trading_grid(step)), variants,
-                probability=None if told.empty else told["probability"],
-                threshold=None if told.empty else float(told["threshold"].iloc[0]), barred=told["barred"],
-                half_life_bars=on_roster.half_life_hours / (step / pd.Timedelta(1, unit="h")),
-            )  # fmt: skip
-            for name, trades in found.items():
-                parts[name].append(trades.assign(fold=entry.fold.name))
-        return pair_id, {name: pd.concat(some) for name, some in parts.items() if some}
+    def variants(own: BacktestParams) -> list[tuple[str, BacktestParams, int]]:
+        found = [(way.name, way.backtest, way.shift_bars) for way in scenarios(own, robustness)]
+        return found + [(c.name, c.backtest, 0) for c in neighbourhood(own, robustness) if c.backtest is not None]
 
-    traded: dict[str, dict[str, pd.DataFrame]] = {name: {} for name, _, _ in variants}
-    for pair_id, found in fan_out(trade, list(parsed.pairs.items()), compute, "robustness"):
+    def trade(pair_id: str) -> tuple[str, dict[str, pd.DataFrame]]:
+        parts: dict[str, list[pd.DataFrame]] = {}
+        for window in desk.windows(pair_id):
+            for name, other, shift in variants(window.backtest):
+                found = window.trade(other, shift_bars=shift).trades.assign(fold=window.entry.fold.name)
+                parts.setdefault(name, []).append(found)
+        return pair_id, {name: pd.concat(some) for name, some in parts.items()}
+
+    traded: dict[str, dict[str, pd.DataFrame]] = {each.name: {} for each in (*ways, *cells)}
+    for pair_id, found in fan_out(trade, list(parsed.pairs), compute, "robustness"):
         for name, trades in found.items():
             traded[name][pair_id] = trades
-    book = _book(ohlcv_5m, parsed, exchange_limits(markets), sizes)
+    exchange = Exchange.of(ohlcv_5m, parsed, markets, funding)
+    members = {entry.fold.name: [row.pair for row in entry.pairs] for entry in parsed.completed}
+    index = pd.DatetimeIndex(exchange.close.index)
+
+    def book(trades: Mapping[str, pd.DataFrame], way: BacktestParams) -> portfolio.PortfolioResult:
+        return exchange.trade(signals_of(_all(trades, parsed), members, index, backtest.strategy), sizes, way)
+
     folds = [entry.fold for entry in parsed.completed]
     results = {
         way.name: line_performance(book(traded[way.name], way.backtest), folds, statistics, capital=sizes.capital)
         for way in ways
     }
-    made_from = {
-        "ohlcv_5m": ohlcv_5m, "pair_features": pair_features, "predictions": predictions, "roster": roster
-    }  # fmt: skip
+    made_from = {"ohlcv_5m": ohlcv_5m, "predictions": predictions, "pair_menus": pair_menus, "roster": roster}
     blocks = {"backtest": backtest, "portfolio": sizes, "statistics": statistics, "robustness": robustness}
     document = {
         **header(roster["as_of"], made_from, blocks),
@@ -94,11 +99,9 @@ def probe_robustness(
         ],
         "neighbourhood": [
             {
-                "entry_z": cell.entry_z,
-                "exit_z": cell.exit_z,
-                **_cell(
-                    None if cell.backtest is None else book(traded[cell.name], cell.backtest), folds, sizes.capital
-                ),
+                "entry_step": cell.entry_step,
+                "exit_step": cell.exit_step,
+                **_cell(None if cell.backtest is None else book(traded[cell.name], backtest), folds, sizes.capital),
             }
             for cell in cells
         ],
@@ -108,19 +111,10 @@ def probe_robustness(
     return document
 
 
-def _book(
-    ohlcv_5m: BarStore, roster: Roster, limits: Mapping[str, portfolio.Limits], sizes: PortfolioParams
-) -> Callable[[Mapping[str, pd.DataFrame], BacktestParams], portfolio.PortfolioResult]:
-    """A function of trades and parameters that trades them as one book of every fold's whole roster."""
-    members = {entry.fold.name: [row.pair for row in entry.pairs] for entry in roster.completed}
-    frames = {name: prices(ohlcv_5m, roster, name) for name in ("open", "close")}
-
-    def book(trades: Mapping[str, pd.DataFrame], backtest: BacktestParams) -> portfolio.PortfolioResult:
-        close, fill = frames[backtest.fill_at]
-        signals = signals_of(trades, members, close.index, backtest.strategy)
-        return portfolio.simulate(signals, close, fill, limits, sizes, backtest.costs)
-
-    return book
+def _all(trades: Mapping[str, pd.DataFrame], roster: Roster) -> dict[str, pd.DataFrame]:
+    """Trades of every pair; a pair whose levels were in no order to trade has none."""
+    nothing = pd.DataFrame({"fold": []})
+    return {pair_id: trades.get(pair_id, nothing) for pair_id in roster.pairs}
 
 
 def _figures(found: Performance, names: Sequence[str]) -> dict[str, float | None]:

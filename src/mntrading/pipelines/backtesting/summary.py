@@ -126,6 +126,46 @@ def candidate_document(returns: Mapping[str, pd.Series], statistics: StatisticsP
     }
 
 
+def trials_of(returns: Mapping[str, pd.Series], candidates: Mapping[str, pd.DataFrame]) -> Trials:
+    """Everything that was tried: each pair's record with each candidate of its menu, or the pair's own without one."""
+    tried = []
+    for pair_id, daily in returns.items():
+        table = candidates[pair_id].drop(columns="fold").fillna(0.0)
+        tried += [table[name] for name in table] if table.shape[1] > 1 else [daily]
+    return Trials.of(tried)
+
+
+def rule_document(
+    menus: Mapping[str, pd.DataFrame], candidates: Mapping[str, pd.DataFrame], statistics: StatisticsParams
+) -> dict[str, Any]:
+    """The menu's candidates as strategies for the whole roster: what each earned in the trading windows.
+
+    A candidate's day is the sum over pairs of its net P&L on one unit of notional each.
+    """
+    parts = [table.drop(columns="fold") for table in candidates.values() if len(table)]
+    table = pd.concat(parts).groupby(level=0).sum(min_count=0) if parts else pd.DataFrame()
+    found = candidate_statistics(table, n_splits=statistics.pbo_splits, n_boot=statistics.n_boot, seed=statistics.seed)
+    figures = ("pbo", "spa_lower", "spa_consistent", "spa_upper", "best_sharpe", "trials_variance", "block_length")
+    every = pd.concat(menus.values()) if menus else pd.DataFrame({"label": [], "chosen": [], "fold": []})
+    chosen = every.loc[every["chosen"].astype("bool"), "label"].value_counts()
+    return {
+        "n_candidates": found.n_candidates,
+        "n_days": found.n_days,
+        "n_windows": int(chosen.sum()),
+        "best": found.best,
+        **{name: number(getattr(found, name)) for name in figures},
+        "candidates": [
+            {
+                "label": str(label),
+                "net_pnl": float(table[label].sum()),
+                "sharpe": number(metrics.sharpe(table[label])),
+                "n_chosen": int(chosen.get(label, 0)),
+            }
+            for label in table
+        ],
+    }
+
+
 def fold_line(
     entry: RosterFold,
     champions: Sequence[Pair],

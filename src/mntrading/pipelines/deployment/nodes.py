@@ -15,7 +15,8 @@ from mntrading.core.break_monitor import history_bars
 from mntrading.core.coverage import subtracted
 from mntrading.core.engine_inputs import monitor_of
 from mntrading.core.errors import ArtifactError, BarDataError, ParameterError
-from mntrading.core.features import build_features, spec_hash, warm_up_bars
+from mntrading.core.features import build_features, build_spread, spec_hash, warm_up_bars
+from mntrading.core.menu import Item, Levels, chosen_item
 from mntrading.core.roster import Roster
 from mntrading.core.selection import Candidate
 from mntrading.core.types import Pair
@@ -31,7 +32,8 @@ from mntrading.params import (
     ProductionParams,
     StrategyParams,
 )
-from mntrading.pipelines.backtesting.nodes import exchange_limits, formation_spreads, judge, models_tried
+from mntrading.pipelines.backtesting.desk import exchange_limits
+from mntrading.pipelines.backtesting.nodes import candidates_tried, formation_spreads, judge
 from mntrading.pipelines.common import SCHEMA_VERSION, digest, header, must_follow, number, numbers
 from mntrading.pipelines.feature_engineering.nodes import market_of
 from mntrading.pipelines.modelling.nodes import POOLED, fitted, model_id
@@ -46,16 +48,27 @@ def select_champions(
     pair_curves: Partitions,
     pair_windows: Partitions,
     pair_models: Partitions,
+    pair_menus: Partitions,
     ohlcv_5m: BarStore,
     champions: ChampionParams,
 ) -> dict[str, Any]:
     """Judge the live roster by every completed trading window; champions and rejected candidates with reasons."""
-    must_follow(roster, pair_windows=pair_windows, pair_models=pair_models)
+    must_follow(roster, pair_windows=pair_windows, pair_models=pair_models, pair_menus=pair_menus)
     parsed = Roster.parse(roster)
-    spreads, tried = formation_spreads(parsed.live, ohlcv_5m), models_tried(parsed, pair_models)
+    spreads, tried = formation_spreads(parsed.live, ohlcv_5m), candidates_tried(parsed, pair_models, pair_menus)
     found = judge(parsed.live, parsed, dict(pair_curves), dict(pair_windows), champions, spreads=spreads, tried=tried)
     half_lives = {row.pair.id: row.half_life_hours for row in parsed.live.pairs}
-    made_from = {"roster": roster, "pair_windows": pair_windows, "pair_models": pair_models, "spreads": spreads}
+
+    def entry_of(candidate: Candidate) -> dict[str, Any]:
+        id_ = candidate.pair.id
+        menus: pd.DataFrame = pair_menus[id_]
+        item = chosen_item(menus.loc[menus["fold"] == parsed.live.fold.name])
+        return _registry_entry(candidate, half_lives[id_], item, pair_models)
+
+    made_from = {
+        "roster": roster, "pair_windows": pair_windows, "pair_models": pair_models, "pair_menus": pair_menus,
+        "spreads": spreads,
+    }  # fmt: skip
     LOGGER.info("champions of the live roster: %s", found.explanation())
     head = header(roster["as_of"], made_from, {"champions": champions})
     made_with = {
@@ -72,12 +85,14 @@ def select_champions(
         "n_trials": found.n_trials,
         "trials_variance": found.trials_variance,
         "explanation": found.explanation(),
-        "champions": [_registry_entry(c, half_lives[c.pair.id], pair_models) for c in found.champions],
-        "rejected": [_registry_entry(c, half_lives[c.pair.id], pair_models) for c in found.rejected],
+        "champions": [entry_of(candidate) for candidate in found.champions],
+        "rejected": [entry_of(candidate) for candidate in found.rejected],
     }
 
 
-def _registry_entry(candidate: Candidate, half_life_hours: float, pair_models: Partitions) -> dict[str, Any]:
+def _registry_entry(
+    candidate: Candidate, half_life_hours: float, item: Item, pair_models: Partitions
+) -> dict[str, Any]:
     ids = [model_id("live", group) for group in (candidate.pair.id, POOLED)]
     model = next((id_ for id_ in ids if id_ in pair_models), None)
     return {
@@ -100,8 +115,18 @@ def _registry_entry(candidate: Candidate, half_life_hours: float, pair_models: P
         ],
         "figures": numbers(candidate.figures),
         "half_life_hours": half_life_hours,
+        "rule": {
+            "label": item.label,
+            "beta_window": item.beta_window,
+            "z_window": item.z_window,
+            **asdict(item.levels),
+        },
         "model": None if model is None else {"id": model, "sha256": pair_models.digests[model]},
     }
+
+
+_FROZEN = ("pair_id", "dependent", "independent", "half_life_hours", "rule")
+"""What the production map takes from a registry entry as it is."""
 
 
 def promote(
@@ -146,7 +171,7 @@ def promote(
             sha = sha256(codec("model").encode(stored))
             models[sha] = stored
             model = {"id": sha, "sha256": sha}
-        pairs.append({key: entry[key] for key in ("pair_id", "dependent", "independent", "half_life_hours")})
+        pairs.append({key: entry[key] for key in _FROZEN})
         pairs[-1]["model"] = model
     frozen = {
         "schema_version": SCHEMA_VERSION,
@@ -252,7 +277,9 @@ def _infer_pair(
     spec = FeatureParams.model_validate(production_map["features"])
     newest_open = bar_close - step
     last_open = None if before is None else pd.Timestamp(before["last_open"])
-    history = max(warm_up_bars(spec), history_bars(rule.break_monitor))
+    item = Item(entry["rule"]["label"], entry["rule"]["beta_window"], entry["rule"]["z_window"], _levels(entry))
+    own_spec, own_rule = item.spread_params(spec), item.applied(rule)
+    history = max(warm_up_bars(spec), warm_up_bars(own_spec), history_bars(rule.break_monitor))
     first_needed = (last_open or newest_open) - (history + 1) * step
     legs = [_recent(ohlcv_5m, entry[leg], first_needed, newest_open) for leg in ("dependent", "independent")]
     frame = build_features(legs[0], legs[1], spec, market=market)
@@ -266,14 +293,15 @@ def _infer_pair(
     # time goes on where bars are missing: a held pair ages, and its time stop comes
     begin = newest_open if last_open is None else last_open + step
     todo = pd.date_range(begin, newest_open, freq=step, unit="ms")
-    frame = frame.reindex(todo)
+    # the spread that is traded may have other windows than the one the model's features are made of
+    frame = build_spread(legs[0], legs[1], own_spec).reindex(todo)
     own_threshold = None
     if told is not None:
         own_threshold = float(told["threshold"].iloc[0]) if len(told) else None
         told = told.reindex(todo)
     state = strategy.StrategyState(**before["strategy"]) if before else strategy.StrategyState()
     levels = strategy.rule_of(
-        rule, half_life_bars=entry["half_life_hours"] / (step / pd.Timedelta(1, unit="h")),
+        own_rule, half_life_bars=entry["half_life_hours"] / (step / pd.Timedelta(1, unit="h")),
         needs_probability=strategy.asks_model(rule, entry["model"] is not None),
         threshold=own_threshold,
     )  # fmt: skip
@@ -316,6 +344,10 @@ def _infer_pair(
         "strategy": asdict(state),
         "last_open": newest_open,
     }
+
+
+def _levels(entry: Mapping[str, Any]) -> Levels:
+    return Levels(**{name: entry["rule"][name] for name in ("entry_z", "exit_z", "stop_z")})
 
 
 def _market(

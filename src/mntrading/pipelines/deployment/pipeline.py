@@ -16,7 +16,15 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 select_champions,
-                inputs=["roster", "pair_curves", "pair_windows", "pair_models", "ohlcv_5m", "params:champions"],
+                inputs=[
+                    "roster",
+                    "pair_curves",
+                    "pair_windows",
+                    "pair_models",
+                    "pair_menus",
+                    "ohlcv_5m",
+                    "params:champions",
+                ],
                 outputs="champion_registry",
                 name="select_champions",
                 tags="select",

@@ -48,7 +48,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 draw_tear_sheets,
                 inputs=[
-                    "pair_features",
+                    "pair_menus",
                     "pair_curves",
                     "pair_windows",
                     "trades",
@@ -60,6 +60,7 @@ def create_pipeline() -> Pipeline:
                     "backtest_summary",
                     "champion_registry",
                     "params:backtest",
+                    "params:feature_engineering.features",
                     "params:portfolio",
                     "params:statistics",
                     "params:reporting",

@@ -13,13 +13,20 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from mntrading.core import menu
 from mntrading.core.code import code_of
 from mntrading.core.roster import Roster
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Commit, Keyed, Partitions
 from mntrading.datasets.storage import content_hash
-from mntrading.params import BacktestParams, ComputeParams, PortfolioParams, ReportingParams, StatisticsParams
-from mntrading.pipelines.backtesting.nodes import SIGNAL_COLUMNS
+from mntrading.params import (
+    BacktestParams,
+    ComputeParams,
+    FeatureParams,
+    PortfolioParams,
+    ReportingParams,
+    StatisticsParams,
+)
 from mntrading.pipelines.common import digest, fan_out, header
 from mntrading.reporting import (
     attribution,
@@ -48,7 +55,7 @@ Chunk = tuple[dict[str, Keyed] | Commit, dict[str, Keyed] | Commit]
 
 
 def draw_tear_sheets(
-    pair_features: Partitions,
+    pair_menus: Partitions,
     pair_curves: Partitions,
     pair_windows: Partitions,
     trades: Partitions,
@@ -60,6 +67,7 @@ def draw_tear_sheets(
     backtest_summary: dict[str, Any],
     champion_registry: dict[str, Any],
     backtest: BacktestParams,
+    features: FeatureParams,
     sizes: PortfolioParams,
     statistics: StatisticsParams,
     reporting: ReportingParams,
@@ -80,7 +88,7 @@ def draw_tear_sheets(
     pairs = sheet_pairs(parsed, _trade_counts(backtest_summary))
     said = [_code(), as_of, source, made, backtest.model_dump(mode="json"), statistics.level, reporting.max_points]
     of_pair = {"pair_curves": pair_curves, "pair_windows": pair_windows, "trades": trades}
-    digests = {name: part.digests for name, part in {**of_pair, "pair_features": pair_features}.items()}
+    digests = {name: part.digests for name, part in {**of_pair, "pair_menus": pair_menus}.items()}
     keys = {}
     for pair in pairs:
         parts = [one[pair.id] for one in digests.values()] + [ohlcv_5m.digest_of(one) for one in pair.symbols]
@@ -88,10 +96,16 @@ def draw_tear_sheets(
 
     def draw(pair: Pair) -> Chunk:
         curve = pair_curves[pair.id]
+        rule, formation = backtest.strategy, curve
+        if curve.empty:  # on the live roster for the first time: as the menu chose it for what comes
+            item = menu.chosen_item(pair_menus[pair.id])
+            rule = item.applied(rule)
+            market = menu.Market(*(ohlcv_5m[one] for one in pair.symbols))
+            formation = market.spread((item.beta_window, item.z_window), features)
         evidence = PairEvidence(
             pair=pair,
             roster=parsed,
-            formation=curve if len(curve) else pair_features[pair.id][list(SIGNAL_COLUMNS)],
+            formation=formation,
             closes=ohlcv_5m.wide("close", pair.symbols, *span_of(pair, parsed)),
             curve=curve,
             windows=pair_windows[pair.id],
@@ -100,7 +114,7 @@ def draw_tear_sheets(
             verdict=verdicts.get(pair.id),
         )
         about = Provenance(as_of, source, {name: digests[name][pair.id] for name in of_pair} | {"roster": made})
-        sheet = pair_sheet(evidence, backtest.strategy, about, level=statistics.level, max_points=reporting.max_points)
+        sheet = pair_sheet(evidence, rule, about, level=statistics.level, max_points=reporting.max_points)
         return _chunk(sheet, keys[pair])
 
     todo = [pair for pair in pairs if not all(one.is_current(pair.id, keys[pair]) for one in stored)]
