@@ -455,12 +455,12 @@ def _fold_table(evidence: PairEvidence, windows: Sequence[RosterFold]) -> tuple[
     if len(rows) > 1 and len(evidence.trades):
         rows.append(_all_windows(evidence))
     columns = (
-        "Fold", "From", "To", "#Adjusted p", "#Half-life, h", "Rule", "#Trades", "#Hit rate", "#Before costs", "#Costs", "#Net",
-        "#Sharpe", "#Drawdown", "#Held, h", "#In market",
+        "Fold", "From", "To", "#Adjusted p", "#Half-life, h", "Rule", "#Trades", "#Hit rate", "#Before costs", "#Costs",
+        "#Net", "#Sharpe", "#Drawdown", "#Held, h", "#In market",
     )  # fmt: skip
     note = (
-        "P&L, costs and drawdown as % of the pair's notional. Adjusted p and half-life are those of the formation "
-        "window before, in which the rule was chosen too. A window's Sharpe ratio is of few days and worth little alone."
+        "P&L, costs and drawdown as % of the pair's notional. Adjusted p, half-life and the rule are of the formation "
+        "window before. A window's Sharpe ratio is of few days and worth little alone."
     )
     return table(f"Each trading window, {OUT_OF_SAMPLE}", columns, rows, note=note)
 

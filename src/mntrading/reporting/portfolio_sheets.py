@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pandas as pd
 from mntrading.core import metrics
 from mntrading.core.lines import returns_in_windows
 from mntrading.core.roster import Roster
-from mntrading.core.types import FloatArray
+from mntrading.core.types import FloatArray, Pair
 from mntrading.reporting import style
 from mntrading.reporting.attribution import (
     CHARGES,
@@ -149,6 +150,7 @@ def portfolio_sheet(evidence: PortfolioEvidence, about: Provenance, *, max_point
         captions=_captions(),
         html_name=f"{PORTFOLIO}.html",
         footer=about.footer,
+        links={pair.id: f"{quote(pair.id)}.html" for pair in _pairs_of(evidence)},
     )
     return TearSheet(PORTFOLIO, context, panels, _ROWS, fold_table)
 
@@ -425,13 +427,17 @@ def _pairs_text(evidence: PortfolioEvidence) -> tuple[str, ...]:
     return ("No pair is on any roster. Pairs come from the screen: kedro run --pipelines screening",)
 
 
+def _pairs_of(evidence: PortfolioEvidence) -> tuple[Pair, ...]:
+    """The pairs that have a sheet of their own."""
+    return sheet_pairs(evidence.roster, {pair_id: len(trades) for pair_id, trades in evidence.trades.items()})
+
+
 def _pair_rows(evidence: PortfolioEvidence) -> tuple[Table, ...]:
     live = {entry.pair.id for entry in evidence.roster.live.pairs}
-    counts = {pair_id: len(trades) for pair_id, trades in evidence.trades.items()}
     rows = []
-    for pair in sheet_pairs(evidence.roster, counts):
+    for pair in _pairs_of(evidence):
         trades = evidence.trades.get(pair.id)
-        n = counts.get(pair.id, 0)
+        n = 0 if trades is None else len(trades)
         net, paid = (
             (0.0, 0.0) if trades is None or not n else (float(trades["net_pnl"].sum()), float(trades["costs"].sum()))
         )

@@ -100,7 +100,7 @@ def draw_tear_sheets(
         if curve.empty:  # on the live roster for the first time: as the menu chose it for what comes
             item = menu.chosen_item(pair_menus[pair.id])
             rule = item.applied(rule)
-            market = menu.Market(*(ohlcv_5m[one] for one in pair.symbols))
+            market = menu.Market(ohlcv_5m[pair.dependent], ohlcv_5m[pair.independent])
             formation = market.spread((item.beta_window, item.z_window), features)
         evidence = PairEvidence(
             pair=pair,
