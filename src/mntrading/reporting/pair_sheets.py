@@ -192,7 +192,7 @@ def _pair_facts(evidence: PairEvidence, level: float) -> tuple[Fact, ...]:
         Fact("Net P&L", percent(line["net_pnl"], 2), "of the pair's notional"),
         Fact("P&L before costs", percent(line["gross_pnl"], 2), f"costs {percent(line['costs'], 2)}{share}"),
         Fact("Sharpe, per year", decimal(line["sharpe"]), interval_words(line, level)),
-        Fact("Above luck", chance(line["deflated_sharpe"]), f"deflated Sharpe, {count(line['n_trials'])} pairs tried"),
+        Fact("Above luck", chance(line["deflated_sharpe"]), f"deflated Sharpe, {count(line['n_trials'])} tried"),
         Fact("Max drawdown", percent(below, 2), "of the pair's notional"),
         Fact("Trades", count(len(evidence.trades)), f"{percent(line['hit_rate'], 0)} with a net profit"),
         Fact("Mean holding time", f"{decimal(line['mean_holding_hours'], 1)} h", f"longest {longest} h"),
@@ -316,7 +316,9 @@ def _levels(heights: Heights) -> tuple[Level, ...]:
     for name, colour, dash in kinds:
         for sign in (1, -1):
             stretches = tuple((start, end, sign * float(held[f"{name}_z"])) for start, end, held in heights)
-            out.append(Level(f"{name} {stretches[-1][2]:+g}".replace("-", "−"), stretches, colour, dash))
+            last = stretches[-1][2]
+            shown = f"{name} {last:+g}".replace("-", "−") if last else f"{name} 0" if sign > 0 else ""
+            out.append(Level(shown, stretches, colour, dash))
     return tuple(out)
 
 

@@ -218,8 +218,10 @@ def _table(table: Table) -> Block:
             (tuple(column.title for column in table.columns), style.MUTED),
             *((row, style.INK) for row in rows),
         ]:
-            for (low, high), column, cell in zip(pairwise(edges), table.columns, cells, strict=True):
-                x, align = (high - 6, "right") if column.number else (low, "left")
+            for (low, high), column, cell, before in zip(
+                pairwise(edges), table.columns, cells, [False, *(one.number for one in table.columns[:-1])], strict=True
+            ):
+                x, align = (high - 6, "right") if column.number else (low + 16 * before, "left")
                 page.text(float(x), down, cell, fontsize=9.5, color=colour, ha=align)
             page.line(down + 20)
             down += _ROW
@@ -337,7 +339,7 @@ def _side_by_side(panels: Sequence[Panel]) -> Block:
     width = (WIDTH - _SIDE - _RIGHT - _BETWEEN * (n - 1)) / n
     tall = [_tall(panel) for panel in panels]
     over = 62 if isinstance(panels[0], HeatPanel) else 40
-    under = 22 if isinstance(panels[0], HeatPanel) else 62
+    under = 22 if isinstance(panels[0], HeatPanel) else 70
 
     def draw(page: _Page) -> None:
         for i, panel in enumerate(panels):
@@ -498,8 +500,10 @@ def _scatter(axes: Any, panel: ScatterPanel) -> None:
     axes.set_xlabel(panel.x_title)
     axes.set_ylabel(panel.y_title)
     axes.set_title(panel.title, y=1.0)
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=max(len(panel.clouds), 1), borderaxespad=0.1,
-                handletextpad=0.1, columnspacing=1.2)  # fmt: skip
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(-0.02, -46 / _HALF), ncols=5, borderaxespad=0.1, handletextpad=0.1,
+        columnspacing=1.2,
+    )  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------- shared

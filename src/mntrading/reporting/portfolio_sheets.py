@@ -70,7 +70,7 @@ _LEAST_POINTS: Final = 100
 _OWN: Final[tuple[float, Dash]] = (1.8, "solid")
 _BESIDE: Final[tuple[float, Dash]] = (1.2, "dash")
 _CHARGE_COLOURS: Final = {"fees": "#b3403a", "slippage": "#d98c5f", "borrow": "#8a6fa8"}
-_OWN_SCALE: Final = 3.0
+_OWN_SCALE: Final = 2.0
 """A line that reaches this many times as far as the portfolios has a panel of its own, or it would flatten them."""
 
 
