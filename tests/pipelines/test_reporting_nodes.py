@@ -163,6 +163,7 @@ def entries(path, pairs, params):
     }  # fmt: skip
     equity = pd.DataFrame({"champions": 100 + wave, "roster": 100 - wave}, index=index)
     features = pd.DataFrame({"spread": wave / 100, "z": wave * 3}, index=index)
+    levels = pd.DataFrame({"fold": ["fold_00"], "entry_z": [2.0], "exit_z": [0.5], "stop_z": [4.0]})
     symbols = [symbol for pair in pairs for symbol in pair.symbols]
     values = {
         "markets": {"as_of": "2024-01-16T00:00:00Z", "source": "files:/bars"},
@@ -187,7 +188,8 @@ def entries(path, pairs, params):
         "ohlcv_5m": bars(path, "5m", symbols),
         "screened_pairs": folder(path / "screens", {f"screened_pairs_{f.stamp}": screen for f in FOLDS}, "json"),
         "cointegration_tests": folder(path / "tests", {fold.stamp: tests for fold in FOLDS}),
-        "pair_features": folder(path / "features", {pair.id: features for pair in pairs}),
+        "pair_curves": folder(path / "curves", {pair.id: features for pair in pairs}),
+        "pair_windows": folder(path / "windows", {pair.id: levels for pair in pairs}),
         "trades": folder(path / "trades", {pair.id: pd.DataFrame([trade]) for pair in pairs}),
         "signals": folder(path / "signals", {STAMP: [signal] if pairs else []}, "jsonl"),
     }

@@ -29,8 +29,6 @@ _BETWEEN: Final = 46
 _TOP: Final = 26
 _BOTTOM: Final = 30
 _SYMBOLS: Final = {"up": "triangle-up", "down": "triangle-down", "exit": "circle"}
-DIVERGING: Final = ("#dd9184", "#f0d2ca", "#fafaf9", "#c6dde6", "#74adc6")
-"""From loss to profit by way of nearly white: told apart without red and green, and dark text is legible on all."""
 
 
 def panel_figure(panel: Panel) -> go.Figure:
@@ -219,7 +217,7 @@ def _heat(panel: HeatPanel) -> tuple[list[dict[str, Any]], dict[str, Any]]:
                 "hoverinfo": "skip",
                 "zmin": -reach,
                 "zmax": reach,
-                "colorscale": [[i / 4, colour] for i, colour in enumerate(DIVERGING)],
+                "colorscale": style.diverging(),
                 "showscale": False,
                 "xgap": 2,
                 "ygap": 2,

@@ -26,7 +26,6 @@ from mntrading.reporting.panels import (
     WaterfallPanel,
     spaced,
 )
-from mntrading.reporting.performance_figures import DIVERGING
 from mntrading.reporting.tear_sheets import TearSheet
 
 WIDTH: Final = 1600
@@ -381,7 +380,7 @@ def _one(axes: Any, panel: Panel) -> None:
 def _heat(axes: Any, panel: HeatPanel) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
-    colours = LinearSegmentedColormap.from_list("house", list(DIVERGING))
+    colours = LinearSegmentedColormap.from_list("house", list(style.DIVERGING))
     n = len(panel.columns)
     place = np.array([*range(n - 1), n - 0.75])
     axes.grid(False)

@@ -22,6 +22,7 @@ from mntrading.reporting.formats import (
     plural,
     quantity,
 )
+from mntrading.reporting.rules import rules_section
 from mntrading.reporting.screen_figures import Network, heat_map_caption, network_caption
 
 OUT_OF_SAMPLE = "out of sample, after costs"
@@ -75,6 +76,7 @@ def _context(
             *live,
             _performance_section(research),
             _lines_section(research),
+            rules_section(research.summary["rules"], research.reporting.n_table_rows),
             _robustness_section(research),
             _folds_section(research),
             _pairs_section(research),
@@ -141,6 +143,7 @@ def _captions(research: Research) -> dict[str, str]:
         "folds": "Pairs traded and net return of each trading window, by the day it begins.",
         "pair": f"{best}, the pair with the highest net out-of-sample P&L, in the newest windows it traded in. It was "
         "picked after the fact, to show the rule at work; it is not what to expect of a pair.",
+        "menu": "What each candidate was worth before trading, over all pairs and windows; ★ how often it was chosen.",
         "screening_heat_map": heat_map_caption(research.tests),
         "pair_network": network_caption(Network.of(research.live_screen["pairs"])),
         "calibration": "How often spreads reverted by the probability told, against the diagonal; points are as large "

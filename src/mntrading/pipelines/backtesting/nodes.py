@@ -208,6 +208,7 @@ def _summary(
     menus: Mapping[str, pd.DataFrame],
     candidates: Mapping[str, pd.DataFrame],
     statistics: StatisticsParams,
+    cost_multiple: float,
     capital: float,
 ) -> dict[str, Any]:
     """Everything the summary says of the lines, the trading windows and the pairs."""
@@ -226,7 +227,7 @@ def _summary(
         "attribution": attribution,
         "monthly": monthly_documents(results, folds, capital),
         "candidates": candidate_document(returns, statistics),
-        "rules": rule_document(menus, candidates, statistics),
+        "rules": rule_document(menus, candidates, statistics, cost_multiple),
         "folds": by_fold,
         "pairs": pairs,
         "refused_entries": results["champions"].refused,

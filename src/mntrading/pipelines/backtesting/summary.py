@@ -136,27 +136,34 @@ def trials_of(returns: Mapping[str, pd.Series], candidates: Mapping[str, pd.Data
 
 
 def rule_document(
-    menus: Mapping[str, pd.DataFrame], candidates: Mapping[str, pd.DataFrame], statistics: StatisticsParams
+    menus: Mapping[str, pd.DataFrame],
+    candidates: Mapping[str, pd.DataFrame],
+    statistics: StatisticsParams,
+    cost_multiple: float,
 ) -> dict[str, Any]:
     """The menu's candidates as strategies for the whole roster: what each earned in the trading windows.
 
-    A candidate's day is the sum over pairs of its net P&L on one unit of notional each.
+    A candidate's day is the sum over pairs of its net P&L on one unit of notional each; its worth, by which rules were
+    chosen, is the mean over pairs and formation windows.
     """
     parts = [table.drop(columns="fold") for table in candidates.values() if len(table)]
     table = pd.concat(parts).groupby(level=0).sum(min_count=0) if parts else pd.DataFrame()
     found = candidate_statistics(table, n_splits=statistics.pbo_splits, n_boot=statistics.n_boot, seed=statistics.seed)
     figures = ("pbo", "spa_lower", "spa_consistent", "spa_upper", "best_sharpe", "trials_variance", "block_length")
-    every = pd.concat(menus.values()) if menus else pd.DataFrame({"label": [], "chosen": [], "fold": []})
+    every = pd.concat(menus.values()) if menus else pd.DataFrame({"label": [], "chosen": [], "worth": []})
     chosen = every.loc[every["chosen"].astype("bool"), "label"].value_counts()
+    worth = every.groupby("label")["worth"].mean()
     return {
         "n_candidates": found.n_candidates,
         "n_days": found.n_days,
         "n_windows": int(chosen.sum()),
+        "cost_multiple": cost_multiple,
         "best": found.best,
         **{name: number(getattr(found, name)) for name in figures},
         "candidates": [
             {
                 "label": str(label),
+                "worth": float(worth[label]),
                 "net_pnl": float(table[label].sum()),
                 "sharpe": number(metrics.sharpe(table[label])),
                 "n_chosen": int(chosen.get(label, 0)),

@@ -35,7 +35,8 @@ def render_research_report(
     roster: dict[str, Any],
     screened_pairs: Partitions,
     cointegration_tests: Partitions,
-    pair_features: Partitions,
+    pair_curves: Partitions,
+    pair_windows: Partitions,
     trades: Partitions,
     equity_curves: pd.DataFrame,
     backtest_summary: dict[str, Any],
@@ -50,7 +51,8 @@ def render_research_report(
 ) -> tuple[str, str, dict[str, Any]]:
     """What research found and how it would have traded: Markdown, HTML, and the figures as plotly has them."""
     research = _research(
-        ohlcv_1h, ohlcv_5m, markets, roster, screened_pairs, cointegration_tests, pair_features, trades,
+        ohlcv_1h, ohlcv_5m, markets, roster, screened_pairs, cointegration_tests, pair_curves,
+        pair_windows, trades,
         equity_curves, backtest_summary, robustness, model_scores, champion_registry, run_record,
         screening, backtest, statistics, reporting,
     )  # fmt: skip
@@ -70,7 +72,8 @@ def render_report(
     roster: dict[str, Any],
     screened_pairs: Partitions,
     cointegration_tests: Partitions,
-    pair_features: Partitions,
+    pair_curves: Partitions,
+    pair_windows: Partitions,
     trades: Partitions,
     equity_curves: pd.DataFrame,
     backtest_summary: dict[str, Any],
@@ -85,7 +88,8 @@ def render_report(
 ) -> tuple[str, str]:
     """What to do now, and what it rests on; Markdown and HTML."""
     research = _research(
-        ohlcv_1h, ohlcv_5m, markets, roster, screened_pairs, cointegration_tests, pair_features, trades,
+        ohlcv_1h, ohlcv_5m, markets, roster, screened_pairs, cointegration_tests, pair_curves,
+        pair_windows, trades,
         equity_curves, backtest_summary, robustness, model_scores, champion_registry, run_record,
         screening, backtest, statistics, reporting,
     )  # fmt: skip
@@ -124,7 +128,8 @@ def _research(
     roster: Mapping[str, Any],
     screened_pairs: Partitions,
     cointegration_tests: Partitions,
-    pair_features: Partitions,
+    pair_curves: Partitions,
+    pair_windows: Partitions,
     trades: Partitions,
     equity_curves: pd.DataFrame,
     backtest_summary: Mapping[str, Any],
@@ -147,7 +152,7 @@ def _research(
         "model_scores": model_scores,
         "champion_registry": champion_registry,
     }
-    folders = {"ohlcv_1h": ohlcv_1h, "ohlcv_5m": ohlcv_5m, "pair_features": pair_features, "trades": trades}
+    folders = {"ohlcv_1h": ohlcv_1h, "ohlcv_5m": ohlcv_5m, "pair_curves": pair_curves, "trades": trades}
     hashes = {name: digest(value) for name, value in {**documents, **folders, "equity_curves": equity_curves}.items()}
     blocks = {"screening": screening, "backtest": backtest, "statistics": statistics}
     return Research(
@@ -159,7 +164,7 @@ def _research(
         tests=cointegration_tests[parsed.live.fold.stamp],
         summary=backtest_summary,
         equity=equity_curves,
-        best=_best(backtest_summary, pair_features, trades),
+        best=_best(backtest_summary, pair_curves, pair_windows, trades),
         robustness=robustness,
         scores=model_scores,
         registry=champion_registry,
@@ -174,12 +179,14 @@ def _research(
     )
 
 
-def _best(summary: Mapping[str, Any], pair_features: Partitions, trades: Partitions) -> PairRecord | None:
+def _best(
+    summary: Mapping[str, Any], pair_curves: Partitions, pair_windows: Partitions, trades: Partitions
+) -> PairRecord | None:
     """The pair of the highest net P&L, None where none was traded."""
     if not summary["pairs"]:
         return None
     pair_id = summary["pairs"][0]["pair_id"]
-    return PairRecord(pair_id, pair_features[pair_id], trades[pair_id])
+    return PairRecord(pair_id, pair_curves[pair_id], trades[pair_id], pair_windows[pair_id])
 
 
 def _bar_range(store: BarStore, source: str) -> BarRange:
