@@ -126,6 +126,7 @@ def entries(path, pairs, params):
             "n_candidates": len(pairs), "n_days": 4, "pbo": None,
             **dict.fromkeys(("spa_lower", "spa_consistent", "spa_upper")),
         },
+        "rules": {"n_candidates": 1, "n_windows": len(pairs), "candidates": []},
         "folds": [
             {
                 "fold": "fold_00", "trading_start": str(FOLDS[0].formation_end),
