@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -13,14 +14,18 @@ from mntrading.core.roster import Roster
 from mntrading.datasets import BarStore, Partitions
 from mntrading.params import BacktestParams, Block, ReportingParams, ScreeningParams, StatisticsParams
 from mntrading.pipelines.common import digest
+from mntrading.pipelines.reporting.sheets import sheet_addresses
+from mntrading.reporting.context import ReportContext
 from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research
 from mntrading.reporting.figures import draw
 from mntrading.reporting.render import render_html, render_markdown
 from mntrading.reporting.screen_figures import screen_figures
 from mntrading.reporting.sections import latest_context, research_context
+from mntrading.reporting.tear_sheets import PORTFOLIO
 
 RESEARCH_HTML = "_research_report.html"
 LATEST_HTML = "_latest_report.html"
+SHEETS = "tear_sheets"
 
 
 def render_research_report(
@@ -49,7 +54,7 @@ def render_research_report(
         equity_curves, backtest_summary, robustness, model_scores, champion_registry, run_record,
         screening, backtest, statistics, reporting,
     )  # fmt: skip
-    context, figures = research_context(research, RESEARCH_HTML), draw(research)
+    context, figures = _with_sheets(research_context(research, RESEARCH_HTML), research, SHEETS), draw(research)
     plain = {name: _plain(figure) for name, figure in figures.items()}
     return render_markdown(context, figures), render_html(context, figures), plain
 
@@ -87,7 +92,8 @@ def render_report(
     stamp = f"{pd.Timestamp(position_state['as_of']):%Y%m%dT%H%M%SZ}"
     current = production_map["inputs"]["champion_registry"] == digest(champion_registry)
     live = Live(production_map, current, signals[stamp], latest_orders)
-    context, figures = latest_context(research, live, LATEST_HTML), draw(research)
+    context = _with_sheets(latest_context(research, live, LATEST_HTML), research, f"../backtest_results/{SHEETS}")
+    figures = draw(research)
     return render_markdown(context, figures), render_html(context, figures)
 
 
@@ -99,6 +105,12 @@ def draw_screen(
     screen, tests = screened_pairs[f"screened_pairs_{fold.stamp}"], cointegration_tests[fold.stamp]
     heat_map, network = screen_figures(screen, tests, level=screening.level)
     return _plain(heat_map), _plain(network)
+
+
+def _with_sheets(context: ReportContext, research: Research, folder: str) -> ReportContext:
+    """The report with the way to the tear sheets, from the names of pairs too."""
+    links = sheet_addresses(research.roster, research.summary, folder)
+    return replace(context, pages=(("Tear sheets", links.pop(PORTFOLIO)),), links=links)
 
 
 def _plain(figure: go.Figure) -> dict[str, Any]:
