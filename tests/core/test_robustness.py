@@ -53,3 +53,9 @@ def test_the_neighbourhood_is_every_entry_with_every_exit_and_the_stop_stays(rul
         "entry -0.5, exit +1.5", "entry +0, exit +1.5", "entry +0.5, exit +1.5",
     ]  # fmt: skip
     assert next(cell for cell in cells if (cell.entry_step, cell.exit_step) == (0.0, 0.0)).backtest == rule
+
+
+def test_an_exit_below_the_mean_is_one_at_the_mean(rule):
+    at_mean = rule.model_copy(update={"strategy": rule.strategy.model_copy(update={"exit_z": 0.0})})
+    exits = {cell.exit_step: cell.backtest.strategy.exit_z for cell in neighbourhood(at_mean, PROBE) if cell.backtest}
+    assert (exits[-0.5], exits[0.0]) == (0.0, 0.0)

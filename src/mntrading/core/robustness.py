@@ -67,13 +67,16 @@ def scenarios(backtest: BacktestParams, params: RobustnessParams) -> tuple[Scena
 
 
 def neighbourhood(backtest: BacktestParams, params: RobustnessParams) -> tuple[Cell, ...]:
-    """Entry and exit levels around the strategy's own, its stop kept; every entry level with every exit level."""
+    """Entry and exit levels around the strategy's own, its stop kept; every entry level with every exit level.
+
+    An exit below 0 is one at 0: the mean is as far as a spread is waited for.
+    """
     own = backtest.strategy
     cells = []
     for entry_step in params.entry_z_steps:
         for exit_step in params.exit_z_steps:
-            entry_z, exit_z = round(own.entry_z + entry_step, 9), round(own.exit_z + exit_step, 9)
-            ordered = 0.0 <= exit_z < entry_z < own.stop_z
+            entry_z, exit_z = round(own.entry_z + entry_step, 9), max(round(own.exit_z + exit_step, 9), 0.0)
+            ordered = exit_z < entry_z < own.stop_z
             rule = own.model_copy(update={"entry_z": entry_z, "exit_z": exit_z})
             cells.append(
                 Cell(entry_step, exit_step, backtest.model_copy(update={"strategy": rule}) if ordered else None)
