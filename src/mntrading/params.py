@@ -551,6 +551,7 @@ class MenuParams(Block):
     stop_z: tuple[Positive, ...]
     optimal: bool
     min_profit_bps: NonNegative
+    cost_multiple: Annotated[float, Field(ge=1)]
     n_blocks: Annotated[int, Field(ge=2)]
     max_overfitting: Fraction
 

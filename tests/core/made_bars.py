@@ -88,5 +88,5 @@ UNWATCHED = BreakMonitorParams(max_p_value=None, window_bars=40, stride_bars=1, 
 ON_TIME = LeggingParams(probability=0.0, seed=0)
 AS_CONFIGURED = MenuParams(
     enabled=False, windows=(), half_life_multiples=(), entry_z=(), exit_z=(), stop_z=(), optimal=False,
-    min_profit_bps=0.0, n_blocks=4, max_overfitting=0.5,
+    min_profit_bps=0.0, cost_multiple=1.0, n_blocks=4, max_overfitting=0.5,
 )  # fmt: skip

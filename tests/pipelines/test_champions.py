@@ -13,7 +13,7 @@ from mntrading.core.roster import Roster, RosterPair
 from mntrading.core.schedule import Fold
 from mntrading.core.types import Pair
 from mntrading.datasets import ArtifactDataset, BarsDataset, BarStore, BarsUpdate
-from mntrading.pipelines.backtesting.nodes import formation_spreads, judge, models_tried
+from mntrading.pipelines.backtesting.nodes import candidates_tried, formation_spreads, judge
 from mntrading.pipelines.common import digest
 from mntrading.pipelines.deployment import nodes as deployment
 
@@ -138,12 +138,26 @@ class Made(dict):  # type: ignore[type-arg]
         self.digests = dict.fromkeys(parts, "a" * 64)
 
 
-def test_models_tried_are_counted_whether_or_not_one_was_kept() -> None:
+def menus(roster: Roster, n_rules: int) -> dict[str, pd.DataFrame]:
+    """As many rules on every pair's menu in every fold, the first of them chosen."""
+    rule = {
+        "label": "configured", "beta_window": 4032, "z_window": 2016, "entry_z": 2.0, "exit_z": 0.5, "stop_z": 4.0
+    }  # fmt: skip
+    table = pd.DataFrame(
+        [{"fold": entry.fold.name, **rule, "chosen": k == 0} for entry in roster.folds for k in range(n_rules)]
+    )
+    return dict.fromkeys((pair.id for pair in PAIRS), table)
+
+
+def test_models_and_rules_tried_are_counted_whether_or_not_one_was_kept() -> None:
     fit = {"chosen": None, "details": {"n_trials": 60}}
     thin = {"chosen": None, "details": {}}
     scores = {"fold_00/pooled": fit, f"fold_01/{AB.id}": fit, f"fold_01/{CD.id}": thin, "live/pooled": fit}
-    tried = models_tried(roster_of(2), Made({}, {"scores": scores}))  # type: ignore[arg-type]
-    assert tried == {("fold_00", pair.id): 60 for pair in PAIRS} | {("fold_01", AB.id): 60}
+    roster = roster_of(2)
+    rules = Made(menus(roster, 7), {})
+    tried = candidates_tried(roster, Made({}, {"scores": scores}), rules)  # type: ignore[arg-type]
+    by_search = {("fold_00", pair.id): 67 for pair in PAIRS} | {("fold_01", AB.id): 67}
+    assert tried == {("fold_01", pair.id): 7 for pair in PAIRS} | by_search
 
 
 def test_the_registry_holds_every_candidate_with_cluster_figures_and_reasons(
@@ -159,7 +173,8 @@ def test_the_registry_holds_every_candidate_with_cluster_figures_and_reasons(
         {"live/pooled": None}, follows | {"parameters": parameters, "scores": scores, "feature_spec": "d" * 64}
     )
     recorded = Made(windows, follows | {"parameters": parameters})
-    hashes = {"pair_windows": recorded, "pair_models": models}
+    chosen = Made(menus(roster, 5), follows)
+    hashes = {"pair_windows": recorded, "pair_models": models, "pair_menus": chosen}
     plain = deployment.header
 
     def header(as_of: Any, inputs: dict[str, Any], given: Any) -> dict[str, Any]:  # stubs have no content hash
@@ -167,10 +182,11 @@ def test_the_registry_holds_every_candidate_with_cluster_figures_and_reasons(
 
     monkeypatch.setattr(deployment, "header", header)
     made = deployment.select_champions(
-        document, Made(curves, {}), recorded, models, bars(tmp_path, roster),  # type: ignore[arg-type]
+        document, Made(curves, {}), recorded, models, chosen, bars(tmp_path, roster),  # type: ignore[arg-type]
         rules.model_copy(update={"max_pairs_per_cluster": 1}),
     )  # fmt: skip
-    assert (made["n_pairs_traded"], made["n_trials"]) == (3, 9)
+    assert (made["n_pairs_traded"], made["n_trials"]) == (3, 3 * (5 + 3))
+    assert made["rejected"][0]["rule"]["label"] == "configured"
     assert made["trials_variance"] > 0
     assert {entry["pair_id"] for entry in made["champions"] + made["rejected"]} == set(EVEN)
     lossy = next(entry for entry in made["rejected"] if entry["pair_id"] == EF.id)

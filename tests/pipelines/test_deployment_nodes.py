@@ -82,8 +82,19 @@ def no_models(folder: Path) -> Partitions:
     return PartitionedArtifactDataset(path=str(folder / "models"), format="model", missing_ok=True).load()
 
 
-def production(params: Any, spec: Any, rule: Any, pair: Pair, formed: pd.Timestamp) -> dict[str, Any]:
+def production(
+    params: Any, spec: Any, rule: Any, pair: Pair, formed: pd.Timestamp, windows: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    beta_window, z_window = windows or (spec.beta_window, spec.z_window)
     entry = {
+        "rule": {
+            "label": "configured",
+            "beta_window": beta_window,
+            "z_window": z_window,
+            "entry_z": rule.entry_z,
+            "exit_z": rule.exit_z,
+            "stop_z": rule.stop_z,
+        },
         "pair_id": pair.id,
         "dependent": pair.dependent,
         "independent": pair.independent,
@@ -112,6 +123,7 @@ def at(moment: pd.Timestamp) -> dict[str, Any]:
     return {"as_of": moment.isoformat(), "symbols": {}}
 
 
+@pytest.mark.parametrize("windows", [None, (300, 120)])
 @pytest.mark.parametrize("share_missing", [0.0, 0.02])
 def test_live_signals_bar_by_bar_are_the_decisions_of_the_backtest(
     tmp_path: Path,
@@ -121,21 +133,31 @@ def test_live_signals_bar_by_bar_are_the_decisions_of_the_backtest(
     spec: Any,
     rule: Any,
     share_missing: float,
+    windows: tuple[int, int] | None,
 ) -> None:
     begin, end = START + pd.Timedelta(days=9), START + pd.Timedelta(days=11)
     rng = np.random.default_rng(5)
     bars = {symbol: frame.loc[rng.random(len(frame)) >= share_missing] for symbol, frame in bars.items()}
-    features = build_features(bars[pair.dependent], bars[pair.independent], spec)
+    beta_window, z_window = windows or (spec.beta_window, spec.z_window)
+    own = spec.model_copy(update={"beta_window": beta_window, "z_window": z_window})
+    features = build_features(bars[pair.dependent], bars[pair.independent], own)
     window = features.loc[(features.index >= begin) & (features.index < end)]
+    # a watch that speaks up here and there
+    watch = rule.break_monitor.model_copy(
+        update={"max_p_value": 0.05, "window_bars": 576, "stride_bars": 6, "every_bars": 3}
+    )
+    rule = rule.model_copy(update={"break_monitor": watch})
+    costs = params.backtest.costs.model_copy(update={"impact_bps": 0.0})
     traded = run_pair(
         bars[pair.dependent],
         bars[pair.independent],
         window,
-        params.backtest.model_copy(update={"strategy": rule}),
+        params.backtest.model_copy(update={"strategy": rule, "costs": costs}),
         half_life_bars=HALF_LIFE_HOURS * 12,
     )
-    assert len(traded.trades) >= 3
-    store, map_ = stored(tmp_path, bars), production(params, spec, rule, pair, begin)
+    assert traded.trades["reason"].str.startswith("break").any()
+    assert len(traded.trades) >= 2
+    store, map_ = stored(tmp_path, bars), production(params, spec, rule, pair, begin, windows)
     state, told = None, []
     for moment in window.index[:-2]:
         signals, state = infer_signals(store, at(moment + STEP), map_, no_models(tmp_path), state)

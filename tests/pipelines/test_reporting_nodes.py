@@ -141,7 +141,7 @@ def entries(path, pairs, params):
         "inputs": {"roster": digest(roster)},
         "entry_z": 2.0, "exit_z": 0.5, "cost_multiple": 2.0, "shift_bars": 1,
         "scenarios": [{"name": "as_traded", "looks_ahead": False, **TOTAL}],
-        "neighbourhood": [{"entry_z": 2.0, "exit_z": 0.5, "total_return": 0.1, "sharpe": 1.0, "n_trades": 2.0}],
+        "neighbourhood": [{"entry_step": 0.0, "exit_step": 0.0, "total_return": 0.1, "sharpe": 1.0, "n_trades": 2.0}],
     }  # fmt: skip
     orders = {
         "bar_close": "2024-01-16T00:00:00Z", "equity": 1.0, "gross": 0.0, "net": 0.0, "kill_switch": "active",

@@ -43,6 +43,16 @@ CANDIDATES = {
 }  # fmt: skip
 
 
+RULES = {
+    "n_candidates": 2, "n_days": 8, "n_windows": 3, "best": "configured", "pbo": 0.2, "spa_lower": 0.01,
+    "spa_consistent": 0.02, "spa_upper": 0.03, "best_sharpe": 1.0, "trials_variance": 0.01, "block_length": 2.0,
+    "candidates": [
+        {"label": "configured", "net_pnl": 0.03, "sharpe": 1.0, "n_chosen": 2},
+        {"label": "configured · optimal", "net_pnl": -0.01, "sharpe": -0.5, "n_chosen": 1},
+    ],
+}  # fmt: skip
+
+
 def screened(pair, verdict, reason="", *, p=0.001, significant=True, liquidity=1e6):
     """A row of a screen's pairs."""
     return {
@@ -85,6 +95,7 @@ def lines(value, **of):
         "benchmarks": dict.fromkeys(LINES, line),
         "attribution": dict.fromkeys(("champions", "roster", *LINES), attribution),
         "candidates": CANDIDATES,
+        "rules": RULES,
     }
 
 
@@ -92,11 +103,14 @@ ROBUSTNESS = {
     "entry_z": 2.0, "exit_z": 0.5, "cost_multiple": 2.0, "shift_bars": 1,
     "scenarios": [
         {"name": name, "looks_ahead": name == "earlier", **totals(0.3), "gross_pnl": 0.02}
-        for name in ("as_traded", "costs", "later", "earlier")
+        for name in ("as_traded", "costs", "later", "earlier", "legging")
     ],
     "neighbourhood": [
-        {"entry_z": entry, "exit_z": leave, "total_return": 0.01 * entry, "sharpe": entry, "n_trades": 3.0}
-        for entry in (1.5, 2.0) for leave in (0.25, 0.5)
+        {
+            "entry_step": entry, "exit_step": leave, "total_return": 0.02 + entry / 100, "sharpe": 2 + entry,
+            "n_trades": 3.0,
+        }
+        for entry in (-0.5, 0.0) for leave in (-0.25, 0.0)
     ],
 }  # fmt: skip
 

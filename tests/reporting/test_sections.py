@@ -155,17 +155,17 @@ def test_too_few_days_for_a_test_are_said(research):
 
 def test_other_assumptions_are_shown_and_the_bound_nobody_can_trade_is_named(research):
     rows = cells(research_context(research, "x"), "robustness")
-    assert [row[0] for row in rows[:4]] == [
+    assert [row[0] for row in rows[:5]] == [
         "As traded", "2 times the costs", "Decisions 1 bar later",
-        "Filled at the close it decided on (nobody can trade this)",
+        "Filled at the close it decided on (nobody can trade this)", "Second legs filled a bar late",
     ]  # fmt: skip
-    assert rows[4:] == [("1.5", "1.50 (1.5%)", "1.50 (1.5%)"), ("2 (own)", "2.00 (2.0%)", "2.00 (2.0%)")]
+    assert rows[5:] == [("-0.5", "1.50 (1.5%)", "1.50 (1.5%)"), ("own", "2.00 (2.0%)", "2.00 (2.0%)")]
 
 
 def test_levels_that_are_in_no_order_are_left_open(research):
-    cell = {"entry_z": 2.0, "exit_z": 2.5, "total_return": None, "sharpe": None, "n_trades": None}
+    cell = {"entry_step": 0.0, "exit_step": 2.5, "total_return": None, "sharpe": None, "n_trades": None}
     found = {**research.robustness, "neighbourhood": [cell]}
-    assert ("2 (own)", "–") in cells(research_context(replace(research, robustness=found), "x"), "robustness")
+    assert ("own", "–") in cells(research_context(replace(research, robustness=found), "x"), "robustness")
 
 
 def test_nothing_traded_has_nothing_to_compare_or_vary(nothing):

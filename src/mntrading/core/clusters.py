@@ -40,9 +40,10 @@ def spread_changes(close: pd.DataFrame, pairs: Iterable[RosterPair]) -> pd.DataF
     for row in pairs:
         a, b = row.pair.symbols
         if a in close and b in close:
-            legs = np.log(close[[a, b]].dropna())
-            spread = legs[a] - row.beta * legs[b]
-            out[row.pair.id] = spread.groupby(legs.index.floor("D")).last().asfreq("D").diff()
+            legs = close[[a, b]].dropna()
+            logs = np.log(legs.to_numpy(dtype=np.float64))
+            spread = pd.Series(logs[:, 0] - row.beta * logs[:, 1], index=pd.DatetimeIndex(legs.index))
+            out[row.pair.id] = spread.resample("D").last().diff()
     return pd.DataFrame(out)
 
 

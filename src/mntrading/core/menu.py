@@ -1,10 +1,10 @@
 """The menu: which windows and levels a pair is traded by, chosen inside its formation window only.
 
-Every candidate trades the formation window by the rule on z, cut into blocks that begin and end flat. Its worth is
-the mean net P&L of a block less one standard error, so that one lucky block does not decide. The choice leaves the
-configured rule only where another is worth more and where choosing itself holds up: the probability of backtest
-overfitting over the window's days is within a bound. All candidates are kept, with what they did afterwards: each was
-a trial.
+Every candidate trades the formation window by the rule on z, at a multiple of the costs, cut into blocks that begin
+and end flat. Its worth is the mean net P&L of a block less one standard error, so that one lucky block does not decide.
+The choice leaves the configured rule only where another is worth more and where choosing itself holds up: the
+probability of backtest overfitting over the window's days is within a bound. All candidates are kept, with what they
+did afterwards: each was a trial.
 
 References
 ----------
@@ -19,14 +19,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from mntrading.core import engine
 from mntrading.core.engine import Prices, Told
-from mntrading.core.engine_inputs import Book, Grid, charges_of, lots_of, monitor_of, prices_of, told_of, window_of
+from mntrading.core.engine_inputs import (
+    Book,
+    Grid,
+    charges_of,
+    lots_of,
+    monitor_of,
+    multiplied,
+    prices_of,
+    told_of,
+    window_of,
+)
 from mntrading.core.features import build_spread, in_logs
 from mntrading.core.metrics import probability_of_backtest_overfitting
 from mntrading.core.strategy import rule_of
@@ -98,7 +108,7 @@ class Choice:
         The chosen candidate.
     table
         ``ITEM_COLUMNS``, one row a candidate in the order of the menu; ``worth`` and ``net_pnl`` per block and in all,
-        of the formation window.
+        of the formation window at the menu's multiple of the costs.
     reason
         Why this one, in words.
     overfitting
@@ -267,6 +277,7 @@ def choose(
     half_life_bars
         Of the formation window.
     """
+    params = params.model_copy(update={"costs": multiplied(params.costs, params.menu.cost_multiple)})
     names = windows(params, features, half_life_bars)
     prices = prices_of(market.bars_a, market.bars_b, formation, params, funding=market.funding)
     found: list[tuple[Item, FloatArray, int]] = []  # candidate, daily P&L by block, trades
@@ -325,9 +336,10 @@ def follow(
     out: dict[str, FloatArray] = {}
     prices = prices_of(market.bars_a, market.bars_b, window, params, funding=market.funding)
     days = window.floor("D").unique()
-    for (beta, z), rows in choice.groupby(["beta_window", "z_window"], sort=False):
-        frame = market.spread((int(beta), int(z)), features).reindex(window)
-        items = [_item(row) for row in rows.to_dict("records")]
+    everything = [_item(row) for row in choice.to_dict("records")]
+    for beta, z in dict.fromkeys((item.beta_window, item.z_window) for item in everything):
+        frame = market.spread((beta, z), features).reindex(window)
+        items = [item for item in everything if (item.beta_window, item.z_window) == (beta, z)]
         daily, _, _ = _by_block(market, prices, frame, params, items, half_life_bars, 1)
         out |= {item.label: daily[:, k] for k, item in enumerate(items)}
     return pd.DataFrame(out, index=days)[list(choice["label"])]
@@ -338,9 +350,9 @@ def chosen_item(table: pd.DataFrame) -> Item:
     return _item(table.loc[table["chosen"]].to_dict("records")[0])
 
 
-def _item(row: Mapping[str, object]) -> Item:
-    numbers = {name: float(str(row[name])) for name in ("entry_z", "exit_z", "stop_z")}
-    return Item(str(row["label"]), int(str(row["beta_window"])), int(str(row["z_window"])), Levels(**numbers))
+def _item(row: Mapping[Any, Any]) -> Item:
+    levels = Levels(*(float(row[name]) for name in ("entry_z", "exit_z", "stop_z")))
+    return Item(str(row["label"]), int(row["beta_window"]), int(row["z_window"]), levels)
 
 
 def _label(window: str, name: str) -> str:
@@ -388,12 +400,12 @@ def _by_block(
 
 
 def _prices_in(prices: Prices, part: slice) -> Prices:
-    cut = Prices(*(column[part] for column in prices))
+    cut = Prices._make(column[part] for column in prices)
     return cut._replace(day=cut.day - cut.day[0])
 
 
 def _told_in(told: Told, part: slice) -> Told:
-    cut = Told(*(column[part] for column in told))
+    cut = Told._make(column[part] for column in told)
     return cut._replace(next_event=np.minimum(cut.next_event - part.start, part.stop - part.start))
 
 

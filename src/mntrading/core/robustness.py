@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mntrading.params import BacktestParams, CostParams, RobustnessParams
+from mntrading.core.engine_inputs import multiplied
+from mntrading.params import BacktestParams, RobustnessParams
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,7 @@ def scenarios(backtest: BacktestParams, params: RobustnessParams) -> tuple[Scena
     fills are at the next bar's close, which then is the close they were computed from. It is an upper bound of what
     faster execution could bring, and no result.
     """
-    own = backtest.costs.model_dump()
-    times = {name: value * params.cost_multiple for name, value in own.items() if isinstance(value, float)}
-    costly = backtest.model_copy(update={"costs": CostParams(**own | times)})
+    costly = backtest.model_copy(update={"costs": multiplied(backtest.costs, params.cost_multiple)})
     return (
         Scenario("as_traded", backtest),
         Scenario("costs", costly),

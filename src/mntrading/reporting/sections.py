@@ -399,7 +399,8 @@ def _lines_section(research: Research) -> Section:
             count(line["drawdown_days"]),
             count(line["n_trades"]),
         )
-        for name, line in every.items()
+        for name in _LINES
+        for line in (every[name],)
     ]
     columns = (
         "Line", "#Net return", "#Sharpe", f"#{percent(research.level, 0)} interval", "#True Sharpe above 0",
@@ -408,7 +409,7 @@ def _lines_section(research: Research) -> Section:
     days = count(summary["portfolio"]["roster"]["n_days"])
     note = (
         "True Sharpe above 0: probabilistic Sharpe ratio. Above luck: deflated Sharpe ratio, against the best that as "
-        "many trials without skill would show. Lines made of pairs that were picked pay for every pair traded; the "
+        "many trials without skill would show. Lines made of pairs that were picked pay for everything tried; the "
         f"others were picked from nothing. Days needed: the record that would show a true Sharpe above 0 at "
         f"{percent(research.level, 0)}; there are {days} days."
     )

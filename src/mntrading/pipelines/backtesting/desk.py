@@ -47,6 +47,11 @@ def book_of(sizes: PortfolioParams) -> Book:
     return Book(sizes.capital * sizes.pair_gross)
 
 
+def market_of(pair: Pair, ohlcv_5m: BarStore, funding: Funding, sizes: PortfolioParams) -> menu.Market:
+    """A pair's bars, notional and funding."""
+    return menu.Market(ohlcv_5m[pair.dependent], ohlcv_5m[pair.independent], book_of(sizes), funding.both(pair))
+
+
 @dataclass(frozen=True)
 class Window:
     """One pair in one trading window, with the rule chosen for it and what its model said.
@@ -112,8 +117,7 @@ class Desk:
 
     def market(self, pair: Pair) -> menu.Market:
         """A pair's bars, notional and funding."""
-        legs = (self.ohlcv_5m[symbol] for symbol in pair.symbols)
-        return menu.Market(*legs, book_of(self.sizes), self.funding.both(pair))
+        return market_of(pair, self.ohlcv_5m, self.funding, self.sizes)
 
     def windows(self, pair_id: str) -> Iterator[Window]:
         """The trading windows whose roster the pair was on, oldest first."""

@@ -14,7 +14,7 @@ from mntrading.core.roster import Roster
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Commit, Partitions
 from mntrading.params import BacktestParams, ComputeParams, FeatureParams, PortfolioParams
-from mntrading.pipelines.backtesting.desk import Funding, book_of
+from mntrading.pipelines.backtesting.desk import Funding, market_of
 from mntrading.pipelines.common import fan_out, header
 
 LOGGER = logging.getLogger(__name__)
@@ -39,8 +39,7 @@ def choose_candidates(
 
     def look(item: tuple[str, Pair]) -> tuple[str, pd.DataFrame, pd.DataFrame]:
         pair_id, pair = item
-        legs = (ohlcv_5m[symbol] for symbol in pair.symbols)
-        market = menu.Market(*legs, book_of(sizes), funding.both(pair))
+        market = market_of(pair, ohlcv_5m, funding, sizes)
         tables, days = [], []
         for entry in parsed.folds:
             row = next((row for row in entry.pairs if row.pair.id == pair_id), None)

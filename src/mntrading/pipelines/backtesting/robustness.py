@@ -70,7 +70,8 @@ def probe_robustness(
                 parts.setdefault(name, []).append(found)
         return pair_id, {name: pd.concat(some) for name, some in parts.items()}
 
-    traded: dict[str, dict[str, pd.DataFrame]] = {each.name: {} for each in (*ways, *cells)}
+    names = [way.name for way in ways] + [cell.name for cell in cells]
+    traded: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in names}
     for pair_id, found in fan_out(trade, list(parsed.pairs), compute, "robustness"):
         for name, trades in found.items():
             traded[name][pair_id] = trades
