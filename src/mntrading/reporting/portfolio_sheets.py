@@ -215,7 +215,7 @@ def _facts(evidence: PortfolioEvidence) -> tuple[Fact, ...]:
 
 def _captions() -> dict[str, str]:
     return {
-        "performance": "Net return since the start, and how far below its highest value each of these lines lies; yearly "
+        "performance": "Net return since the start, and how far below its highest value each of them lies; yearly "
         f"Sharpe ratio of the last {ROLLING_DAYS} days, in grey where luck alone would be 95% of the time. Dotted "
         "lines begin a trading window.",
         "monthly": "Net return of each month, compounded from daily returns.",
