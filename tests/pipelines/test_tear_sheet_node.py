@@ -160,7 +160,7 @@ def test_reports_lead_to_sheets_that_are_there(make):
     assert addresses == {name: f"tear_sheets/{name}.html" for name in pages}
     reports = run(found)
     for name, folder in (("research_report", "tear_sheets"), ("latest_report", "../backtest_results/tear_sheets")):
-        led = set(re.findall(r'href="([^"#][^"]*)"', reports[f"{name}_html"]))
+        led = set(re.findall(rf'<a href="({re.escape(folder)}/[^"]*)"', reports[f"{name}_html"]))
         assert f"{folder}/portfolio.html" in led
         assert {one.removeprefix(f"{folder}/").removesuffix(".html") for one in led} <= set(pages)
         assert f"({folder}/portfolio.html)" in reports[name]

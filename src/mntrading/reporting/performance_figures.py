@@ -233,7 +233,9 @@ def _heat(panel: HeatPanel) -> tuple[list[dict[str, Any]], dict[str, Any]]:
             "tickvals": list(range(len(panel.rows))), "ticktext": [escape(row) for row in panel.rows],
             "autorange": "reversed", "showgrid": False, "fixedrange": True,
         },
-        "annotations": [_heading(panel.title, 1, shift=22)],
+        "title": _left(panel.title),
+        # months and names side by side need more than a phone has: it scrolls there
+        "meta": {"min_width": 7 * max((len(row) for row in panel.rows), default=0) + 62 * n},
     }  # fmt: skip
     return traces, layout
 
@@ -290,6 +292,7 @@ def _bars(panel: BarPanel) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     values, names = _value_axis("percent"), {"type": "category", "fixedrange": True}
     if panel.horizontal:
         height = 22 * len(labels)
+        layout |= {"title": _left(panel.title), "annotations": []}
         layout |= {"xaxis": values, "yaxis": names | {"autorange": "reversed", "showgrid": False}, "hovermode": "y"}
         layout |= {
             "height": height + 110,
@@ -299,6 +302,7 @@ def _bars(panel: BarPanel) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     else:
         shown = [labels[i] for i in spaced(len(labels), 7)]
         names |= {"tickvals": shown, "ticktext": shown, "tickangle": 0, "tickfont": {"size": 10}}
+        layout["meta"] = {"min_width": 60 + 62 * len(shown)}
         layout |= {"xaxis": names, "yaxis": values, "height": 360, "legend": _legend_below(360 - _TOP - 92, 34),
                    "margin": {"l": 8, "r": 12, "t": _TOP, "b": 92}}  # fmt: skip
     return traces, layout
@@ -374,12 +378,20 @@ def _small(title: str) -> dict[str, Any]:
     }
 
 
-def _heading(title: str, top: float, *, shift: int = 4) -> dict[str, Any]:
+def _heading(title: str, top: float) -> dict[str, Any]:
     """A panel's title, flush left above it."""
     return {
-        "xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": top, "yanchor": "bottom", "yshift": shift,
+        "xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": top, "yanchor": "bottom", "yshift": 4,
         "text": f"<b>{escape(title)}</b>", "showarrow": False, "font": {"size": 12.5, "color": style.INK},
         "align": "left",
+    }  # fmt: skip
+
+
+def _left(title: str) -> dict[str, Any]:
+    """The title of a panel with names at its left, flush with these."""
+    return {
+        "text": f"<b>{escape(title)}</b>", "x": 0, "xref": "container", "xanchor": "left", "y": 1, "yref": "container",
+        "yanchor": "top", "pad": {"t": 6, "l": 8}, "font": {"size": 12.5, "color": style.INK},
     }  # fmt: skip
 
 

@@ -215,7 +215,7 @@ def _facts(evidence: PortfolioEvidence) -> tuple[Fact, ...]:
 
 def _captions() -> dict[str, str]:
     return {
-        "performance": "Net return since the start and how far below its highest value each line lies; yearly "
+        "performance": "Net return since the start, and how far below its highest value each of them lies; yearly "
         f"Sharpe ratio of the last {ROLLING_DAYS} days, in grey where luck alone would be 95% of the time. Dotted "
         "lines begin a trading window.",
         "monthly": "Net return of each month, compounded from daily returns.",
@@ -322,7 +322,7 @@ def _over_time(lines: Sequence[_Curve], max_points: int) -> tuple[TimePanel, ...
     if not far:
         return (first, *rest)
     others = tuple(drawn(line) for line in reversed([*(line for line in near if line.name in _COLOURS), *far]))
-    return (first, TimePanel("Net return beside what went further, on its scale", others, form="percent"), *rest)
+    return (first, TimePanel("Net return, on a wider scale", others, form="percent"), *rest)
 
 
 def _day_histogram(label: str, every: FloatArray) -> HistogramPanel:
@@ -352,7 +352,7 @@ def _costs_by_window(evidence: PortfolioEvidence, line: str) -> BarPanel:
 
     charges = (BarSeries(CHARGE_NAMES[name], -values(name), _CHARGE_COLOURS[name]) for name in CHARGES)
     return BarPanel(
-        f"{_name(line)} by window, % of starting capital",
+        f"{_name(line)} by window, % of capital",
         tuple(f"{entry.fold.formation_end:%d %b %y}" for entry in evidence.roster.completed),
         (BarSeries("Before costs", values("gross"), "#9db8c7"), *charges),
         BarSeries("Net", values("net"), style.INK),
@@ -403,7 +403,7 @@ def _exposure(
         Line(name.capitalize(), thinned(book[name] / equity, max_points), colour, 1.0, filled=name == "gross")
         for name, colour in (("gross", style.CHAMPIONS), ("net", style.ROSTER))
     )
-    panel = TimePanel("Exposure of the champions portfolio, % of equity", lines, form="percent", digits=0)
+    panel = TimePanel("Exposure of the champions, % of equity", lines, form="percent", digits=0)
     return Stack((panel,), starts, span)
 
 
