@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mntrading.core.robustness import neighbourhood, scenarios
+from mntrading.core.robustness import late_legs, neighbourhood, scenarios
 from mntrading.params import BacktestParams, LeggingParams, RobustnessParams
 
 PROBE = RobustnessParams(
@@ -26,16 +26,16 @@ def rule(params) -> BacktestParams:
 
 def test_scenarios_are_as_traded_dearer_later_and_the_bound_that_looks_ahead(rule):
     ways = {way.name: way for way in scenarios(rule, PROBE)}
-    assert list(ways) == ["as_traded", "costs", "later", "earlier", "legging"]
+    assert list(ways) == ["as_traded", "costs", "later", "earlier"]
     assert ways["as_traded"].backtest == rule
     dear = ways["costs"].backtest.costs
     for name in ("fee_rate", "slippage_bps", "impact_bps", "borrow_bps_per_day"):
         assert getattr(dear, name) == 2 * getattr(rule.costs, name)
-    assert [ways[name].shift_bars for name in ways] == [0, 0, 1, -1, 0]
+    assert [ways[name].shift_bars for name in ways] == [0, 0, 1, -1]
     assert [name for name, way in ways.items() if way.looks_ahead] == ["earlier"]
     assert ways["earlier"].backtest.fill_at == "close"
     assert dear.carry == rule.costs.carry
-    assert ways["legging"].backtest.legging == PROBE.legging
+    assert late_legs(rule, PROBE).backtest.legging == PROBE.legging
 
 
 def test_the_neighbourhood_is_every_entry_with_every_exit_and_the_stop_stays(rule):

@@ -142,6 +142,7 @@ def entries(path, pairs, params):
         "inputs": {"roster": digest(roster)},
         "entry_z": 2.0, "exit_z": 0.5, "cost_multiple": 2.0, "shift_bars": 1,
         "scenarios": [{"name": "as_traded", "looks_ahead": False, **TOTAL}],
+        "late_legs": {"share": 0.2, "as_traded": 0.1, "net": 0.1},
         "neighbourhood": [{"entry_step": 0.0, "exit_step": 0.0, "total_return": 0.1, "sharpe": 1.0, "n_trades": 2.0}],
     }  # fmt: skip
     orders = {
@@ -258,7 +259,7 @@ def test_research_alone_needs_nothing_of_production(found):
 
 
 def test_only_the_best_pair_is_read(found, tmp_path):
-    (tmp_path / "features" / f"{OTHER.id}.parquet").unlink()
+    (tmp_path / "curves" / f"{OTHER.id}.parquet").unlink()
     (tmp_path / "trades" / f"{OTHER.id}.parquet").unlink()
     assert "figure-pair" in run(found)["latest_report_html"]
 

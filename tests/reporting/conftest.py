@@ -107,8 +107,9 @@ ROBUSTNESS = {
     "entry_z": 2.0, "exit_z": 0.5, "cost_multiple": 2.0, "shift_bars": 1,
     "scenarios": [
         {"name": name, "looks_ahead": name == "earlier", **totals(0.3), "gross_pnl": 0.02}
-        for name in ("as_traded", "costs", "later", "earlier", "legging")
+        for name in ("as_traded", "costs", "later", "earlier")
     ],
+    "late_legs": {"share": 0.2, "as_traded": 0.03, "net": 0.02},
     "neighbourhood": [
         {
             "entry_step": entry, "exit_step": leave, "total_return": 0.02 + entry / 100, "sharpe": 2 + entry,

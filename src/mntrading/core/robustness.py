@@ -50,7 +50,7 @@ class Cell:
 
 
 def scenarios(backtest: BacktestParams, params: RobustnessParams) -> tuple[Scenario, ...]:
-    """As it is, at multiplied costs, later, earlier, and with second legs that come late.
+    """As it is, at multiplied costs, later, and earlier.
 
     The earlier one decides on bar t and is filled at the close of that very bar: features are moved one bar back and
     fills are at the next bar's close, which then is the close they were computed from. It is an upper bound of what
@@ -62,8 +62,12 @@ def scenarios(backtest: BacktestParams, params: RobustnessParams) -> tuple[Scena
         Scenario("costs", costly),
         Scenario("later", backtest, params.shift_bars),
         Scenario("earlier", backtest.model_copy(update={"fill_at": "close"}), -1),
-        Scenario("legging", backtest.model_copy(update={"legging": params.legging})),
     )
+
+
+def late_legs(backtest: BacktestParams, params: RobustnessParams) -> Scenario:
+    """Second legs that come a bar late. It is about pairs alone: a netted book fills symbols, and knows no legs."""
+    return Scenario("late_legs", backtest.model_copy(update={"legging": params.legging}))
 
 
 def neighbourhood(backtest: BacktestParams, params: RobustnessParams) -> tuple[Cell, ...]:

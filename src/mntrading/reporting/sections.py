@@ -496,7 +496,6 @@ def _robustness_section(research: Research) -> Section:
         "costs": f"{found['cost_multiple']:g} times the costs",
         "later": f"Decisions {bars} later",
         "earlier": "Filled at the close it decided on (nobody can trade this)",
-        "legging": "Second legs filled a bar late",
     }
     rows = [
         (
@@ -511,6 +510,12 @@ def _robustness_section(research: Research) -> Section:
         )
         for line in found["scenarios"]
     ]
+    late = found["late_legs"]
+    by_pair = (percent(late["net"], 2), percent(late["as_traded"], 2))
+    text_late = (
+        f"With every second leg filled a bar late in {percent(late['share'], 0)} of fills, the pairs one by one earn "
+        f"{by_pair[0]} of the capital instead of {by_pair[1]}; the netted book knows no legs."
+    )
     columns = (
         "Whole roster", "#Net return", "#Sharpe", f"#{percent(research.level, 0)} interval", "#Max drawdown",
         "#Before costs", "#Costs", "#Trades",
@@ -518,6 +523,7 @@ def _robustness_section(research: Research) -> Section:
     text = (
         "The whole roster traded again, nothing fitted anew. A result that one more bar of delay or a quarter of a "
         "deviation turns round was luck. Nothing was chosen by these figures.",
+        text_late,
     )
     return Section(
         "robustness",

@@ -190,8 +190,9 @@ def backtest_portfolio(
             dict(pair_menus),
             dict(candidate_returns),
             statistics,
+            backtest.menu.cost_multiple,
             sizes.capital,
-        ),
+        ),  # fmt: skip
     }
     for name, total in {**summary["portfolio"], **summary["benchmarks"]}.items():
         LOGGER.info("%s, out of sample after costs: %s", name.replace("_", " "), in_words(total))

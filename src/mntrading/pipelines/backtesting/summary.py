@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -127,12 +128,13 @@ def candidate_document(returns: Mapping[str, pd.Series], statistics: StatisticsP
 
 
 def trials_of(returns: Mapping[str, pd.Series], candidates: Mapping[str, pd.DataFrame]) -> Trials:
-    """Everything that was tried: each pair's record with each candidate of its menu, or the pair's own without one."""
-    tried = []
-    for pair_id, daily in returns.items():
-        table = candidates[pair_id].drop(columns="fold").fillna(0.0)
-        tried += [table[name] for name in table] if table.shape[1] > 1 else [daily]
-    return Trials.of(tried)
+    """Everything that was tried, each pair with each candidate of its menu, and how far apart the pairs' records are.
+
+    The variance is that of the records that were traded. Over all candidates it would mostly say how much the dear ones
+    among them lose, which makes a high ratio by luck no likelier.
+    """
+    tried = sum(max(candidates[pair_id].shape[1] - 1, 1) for pair_id in returns)
+    return replace(Trials.of(returns.values()), n_trials=max(tried, 1))
 
 
 def rule_document(
