@@ -192,7 +192,7 @@ def backtest_portfolio(
             statistics,
             backtest.menu.cost_multiple,
             sizes.capital,
-        ),  # fmt: skip
+        ),
     }
     for name, total in {**summary["portfolio"], **summary["benchmarks"]}.items():
         LOGGER.info("%s, out of sample after costs: %s", name.replace("_", " "), in_words(total))

@@ -154,7 +154,7 @@ def rule_document(
     figures = ("pbo", "spa_lower", "spa_consistent", "spa_upper", "best_sharpe", "trials_variance", "block_length")
     every = pd.concat(menus.values()) if menus else pd.DataFrame({"label": [], "chosen": [], "worth": []})
     chosen = every.loc[every["chosen"].astype("bool"), "label"].value_counts()
-    worth = every.groupby("label")["worth"].mean()
+    worth = every.groupby("label")["worth"].mean().to_dict()
     return {
         "n_candidates": found.n_candidates,
         "n_days": found.n_days,
