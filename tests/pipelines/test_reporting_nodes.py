@@ -151,7 +151,8 @@ def entries(path, pairs, params):
         "book": {"cash": 1.0, "holdings": []},
     }  # fmt: skip
     production = {
-        "id": "f" * 64, "expires": "2024-02-20T00:00:00Z", "pairs": [{"pair_id": pair.id} for pair in pairs],
+        "id": "f" * 64, "expires": "2024-02-20T00:00:00Z",
+        "pairs": [{"pair_id": pair.id, "rule": {"entry_z": 2.0, "exit_z": 0.0, "stop_z": 4.0}} for pair in pairs],
         "inputs": {"champion_registry": digest(registry)},
         "strategy": given["backtest"].strategy.model_dump(mode="json"),
     }  # fmt: skip

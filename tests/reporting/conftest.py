@@ -306,7 +306,7 @@ def live(research):
     production = {
         "id": "f" * 64,
         "expires": "2024-02-20T00:00:00Z",
-        "pairs": [{"pair_id": GOOD.id}],
+        "pairs": [{"pair_id": GOOD.id, "rule": {"entry_z": 2.0, "exit_z": 0.0, "stop_z": 4.0}}],
         "strategy": research.strategy.model_dump(mode="json"),
     }
     return Live(production, True, (signal,), orders)

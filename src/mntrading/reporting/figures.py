@@ -94,12 +94,16 @@ def equity_figure(equity: pd.DataFrame, starts: Sequence[pd.Timestamp], *, max_p
     """
     figure = _rows(2, (0.68, 0.32))
     for column in reversed(equity.columns):  # the first portfolio is drawn last, on top
-        name, colour = _NAMES.get(column, (str(column), style.SPREAD))
+        name, colour = style.LINE_NAMES.get(column, str(column)), style.LINE_COLOURS.get(column, style.SPREAD)
         growth = equity[column] / equity[column].iloc[0] - 1
         below = -metrics.drawdown(equity[column])
         for row, series in enumerate((growth, below), start=1):
             thinned = decimate(series, max_points)
             trace = _line(thinned, name, colour, hover="%{y:.2%}", legend=row == 1, group=name)
+            if column not in _NAMES:
+                trace.line.update(width=1.1, dash="dot" if column == "cash" else None)
+            if column == "buy_and_hold":  # the market moves several times as far: it is drawn when asked for
+                trace.visible = "legendonly"
             figure.add_trace(trace, row=row, col=1)
     for start in starts:
         figure.add_vline(_naive(start), line={"color": style.MUTED, "width": 1, "dash": "dot"}, opacity=0.45)

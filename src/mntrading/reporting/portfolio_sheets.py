@@ -56,12 +56,7 @@ N_CONTRIBUTIONS: Final = 24
 _ROWS: Final = (
     ("performance",), ("monthly",), ("champion_costs", "roster_costs"), ("returns", "contribution"), ("exposure",),
 )  # fmt: skip
-_NAMES: Final = {"champions": "Champions", "roster": "Whole roster"}
-_BESIDE_NAMES: Final = {
-    "buy_and_hold": "Buy and hold, equal weights",
-    "z_rule": "z rule without a model",
-    "placebo": "Placebo: random pairs",
-}  # fmt: skip
+_NAMES: Final = ("champions", "roster")
 _COLOURS: Final = {"champions": style.CHAMPIONS, "roster": style.ROSTER}
 _MOST_POINTS: Final = 40_000
 """Of all portfolios' lines together, so that the page stays small however many stand beside each other."""
@@ -232,7 +227,7 @@ def _captions() -> dict[str, str]:
 
 def _name(column: object) -> str:
     name = str(column)
-    return {**_NAMES, **_BESIDE_NAMES}.get(name, name.replace("_", " ").capitalize())
+    return style.LINE_NAMES.get(name, name.replace("_", " ").capitalize())
 
 
 def _styled(columns: Iterable[object]) -> list[tuple[str, str, str]]:

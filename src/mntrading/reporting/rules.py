@@ -83,7 +83,8 @@ def menu_figure(rules: Mapping[str, Any]) -> go.Figure | None:
         )  # fmt: skip
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(tickangle=-35)
-    return figure.update_layout(height=130 + 46 * len(windows) + 110)
+    height = 150 + 46 * len(windows)
+    return figure.update_layout(template=style.template(), height=height, margin_t=12)
 
 
 def _place(label: str) -> tuple[str, str]:

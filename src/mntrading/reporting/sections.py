@@ -24,6 +24,7 @@ from mntrading.reporting.formats import (
 )
 from mntrading.reporting.rules import rules_section
 from mntrading.reporting.screen_figures import Network, heat_map_caption, network_caption
+from mntrading.reporting.style import LINE_NAMES
 
 OUT_OF_SAMPLE = "out of sample, after costs"
 _FULL_CYCLE = "kedro run --pipelines full_cycle"
@@ -278,10 +279,15 @@ def _signals_section(live: Live, research: Research) -> Section:
         return Section("signals", "Signals of the newest bar", (why, _why_no_champion(research)))
     entries = [line["pair_id"] for line in live.signals if line["action"] == "enter"]
     exits = [line["pair_id"] for line in live.signals if line["action"] == "exit"]
+    own = [
+        f"{pair['pair_id']} at |z| from {pair['rule']['entry_z']:g} to {pair['rule']['stop_z']:g}, left within "
+        f"{pair['rule']['exit_z']:g}"
+        for pair in live.production_map["pairs"]
+    ]
     text = (
-        f"Enter: {listed(entries) or 'none'}. Exit: {listed(exits) or 'none'}. The rule enters where |z| is between "
-        f"{rule['entry_z']:g} and {rule['stop_z']:g}, leaves within {rule['exit_z']:g}, and asks a model, where there "
-        f"is one, for a probability of {percent(rule['probability_threshold'], 0)} or more, or the model's own.",
+        f"Enter: {listed(entries) or 'none'}. Exit: {listed(exits) or 'none'}. Each pair has a rule of its own: "
+        f"{'; '.join(own)}. A model, where there is one, is asked for a probability of "
+        f"{percent(rule['probability_threshold'], 0)} or more, or for its own.",
     )
     columns = ("Pair", "Action", "Position", "#z", "#Probability", "#Hedge ratio", "#Bars old", "Reason")
     found = table(f"Signals at {moment(live.orders['bar_close'])} UTC", columns, rows)
@@ -390,7 +396,7 @@ def _lines_section(research: Research) -> Section:
     )
     rows = [
         (
-            _LINES[name],
+            LINE_NAMES[name],
             percent(line["total_return"]),
             decimal(line["sharpe"]),
             _low_high(line),
@@ -402,7 +408,7 @@ def _lines_section(research: Research) -> Section:
             count(line["drawdown_days"]),
             count(line["n_trades"]),
         )
-        for name in _LINES
+        for name in LINE_NAMES
         for line in (every[name],)
     ]
     columns = (
@@ -425,16 +431,6 @@ def _lines_section(research: Research) -> Section:
             *_attribution_tables(research),
         ),
     )
-
-
-_LINES = {
-    "champions": "Champions",
-    "roster": "Whole roster",
-    "cash": "Cash",
-    "buy_and_hold": "Buy and hold, equal weights",
-    "z_rule": "z rule without a model",
-    "placebo": "Placebo: random pairs",
-}
 
 
 def _record_needed(line: Mapping[str, Any]) -> str:
@@ -469,7 +465,7 @@ def _attribution_tables(research: Research) -> tuple[Table, ...]:
     def cells(line: Mapping[str, Any]) -> tuple[str, ...]:
         return (*(percent(line[name], 2) for name in amounts), decimal(line["turnover"]))
 
-    totals = [(name, *cells(documents[key]["total"])) for key, name in _LINES.items() if key != "cash"]
+    totals = [(name, *cells(documents[key]["total"])) for key, name in LINE_NAMES.items() if key != "cash"]
     by_fold = [
         (f"{line['fold']}, {name}", *cells(line))
         for key, name in (("champions", "champions"), ("roster", "whole roster"))

@@ -25,6 +25,21 @@ STOPPED: Final = "#a3abb3"
 DIVERGING: Final = ("#dd9184", "#f0d2ca", "#fafaf9", "#c6dde6", "#74adc6")
 """From loss to profit by way of nearly white: told apart without red and green, and dark text is legible on all."""
 
+LINE_NAMES: Final = {
+    "champions": "Champions",
+    "roster": "Whole roster",
+    "cash": "Cash",
+    "buy_and_hold": "Buy and hold, equal weights",
+    "z_rule": "z rule without a model",
+    "placebo": "Placebo: random pairs",
+}
+"""What the walk-forward lines are called, the portfolios first."""
+
+LINE_COLOURS: Final = {
+    "champions": CHAMPIONS, "roster": ROSTER, "cash": MUTED, "buy_and_hold": STOPPED, "z_rule": LONG,
+    "placebo": "#8a6fa8",
+}  # fmt: skip
+
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 CONFIG: Final = {"responsive": True, "displaylogo": False, "displayModeBar": False}
 
