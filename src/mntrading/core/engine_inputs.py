@@ -76,7 +76,12 @@ class Grid:
 
     def columns(self, bars: pd.DataFrame, *names: str) -> tuple[FloatArray, ...]:
         """Columns of a symbol's bars, NaN where the grid has a bar and they have none."""
-        on, row = self.rows(times_ms(bars["timestamp"]))
+        opens = times_ms(bars["timestamp"])
+        first = int(np.searchsorted(opens, self.start))
+        part = opens[first : first + self.n]
+        if self.n and len(part) == self.n and part[0] == self.start and bool((np.diff(part) == self.step).all()):
+            return tuple(bars[name].to_numpy(dtype=np.float64)[first : first + self.n].copy() for name in names)
+        on, row = self.rows(opens)
         out = np.full((len(names), self.n), np.nan)
         for values, name in zip(out, names, strict=True):
             values[row] = bars[name].to_numpy(dtype=np.float64)[on]
@@ -114,8 +119,8 @@ def prices_of(
         funding_a, funding_b = (due_rates(rates, index) for rates in funding)
     day = (grid.start + np.arange(grid.n, dtype=np.int64) * grid.step) // _DAY_MS
     return Prices(
-        fill_a, fill_b, close_a, close_b, usual_a, usual_b, funding_a, funding_b,
-        late_fills(index, params.legging), day - day[0] if grid.n else day,
+        fill_a, fill_b, close_a, close_b, engine.last_known(close_a), engine.last_known(close_b), usual_a, usual_b,
+        funding_a, funding_b, late_fills(index, params.legging), day - day[0] if grid.n else day,
     )  # fmt: skip
 
 
@@ -161,12 +166,9 @@ def window_of(features: pd.DataFrame) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(features.index)
 
 
-def told_of(
-    features: pd.DataFrame, entry_z: float, *, probability: pd.Series | None = None, barred: pd.Series | None = None
-) -> Told:
-    """Signals of every row; no rule they are for enters below ``entry_z``."""
+def told_of(features: pd.DataFrame, *, probability: pd.Series | None = None, barred: pd.Series | None = None) -> Told:
+    """Signals of every row."""
     index = window_of(features)
-    z = features["z"].to_numpy(dtype=np.float64)
     chance = np.full(len(index), np.nan)
     if probability is not None:
         chance = probability.reindex(index).to_numpy(dtype=np.float64)
@@ -174,10 +176,10 @@ def told_of(
     if barred is not None:
         novel[:] = barred.reindex(index, fill_value=False).to_numpy(dtype=bool)
     beta = features["beta"] if "beta" in features else features["hedge_ratio"]
-    return Told(
-        z, features["hedge_ratio"].to_numpy(dtype=np.float64), beta.to_numpy(dtype=np.float64), chance, novel,
-        engine.next_events(z, entry_z),
-    )  # fmt: skip
+    z, hedge, slope = (
+        np.ascontiguousarray(column, dtype=np.float64) for column in (features["z"], features["hedge_ratio"], beta)
+    )
+    return Told(z, hedge, slope, chance, novel)
 
 
 def charges_of(costs: CostParams, book: Book, index: pd.DatetimeIndex) -> Charges:
