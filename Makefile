@@ -11,7 +11,7 @@ export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean
 .PHONY: fault-matrix fuzz-bars kill-loop disk-full test-s3 parity placebo
-.PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars
+.PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars skill
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,7 +57,7 @@ format: .venv/.dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-markets: .venv/.runtime ## The whole job on the null and ou markets, held against the truth
+markets: .venv/.runtime ## The whole job on the five simulated markets, held against their truth
 	$(BIN)/python benchmarks/markets.py
 
 fault-matrix: .venv/.dev ## Every way an exchange can fail, and what is stored then
@@ -83,6 +83,9 @@ test-s3: .venv/.dev .services/swift/.ready ## Every kind of save on a real S3 se
 
 bench-ingest: .venv/.dev ## Bars a second; what an update costs
 	$(BIN)/python benchmarks/ingest.py
+
+skill: .venv/.dev ## AUC and lift of every model and fold, on the demo and on real bars
+	$(BIN)/python benchmarks/skill.py
 
 bench-train: .venv/.dev ## Fits against LightGBM's and scikit-learn's own; nothing found in noise
 	$(BIN)/python benchmarks/train.py

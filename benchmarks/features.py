@@ -280,6 +280,7 @@ def main() -> int:
     for name, time_ in spent.items():
         say(f"  {name:20} {1e9 * time_ / asked.bars:10,.1f} ns a bar {time_ / spent['ours']:10,.1f}×")
         figures[f"{name.replace(', ', '_').replace(' ', '_')}_ns"] = round(1e9 * time_ / asked.bars, 1)
+    figures |= {f"{peer}_ratio": round(spent[peer] / spent["ours"], 1) for peer in ("pandas", "polars", "statsmodels")}
     for peer, least in FASTER.items():
         if spent[peer] < least * spent["ours"]:
             broken.append(f"{spent[peer] / spent['ours']:.1f} times {peer}, goal {least:.0f}")
@@ -305,7 +306,8 @@ def main() -> int:
         f"peak {memory:.2f} GiB (bars alone {before:.2f})"
     )
     figures |= {
-        "live_features_ms": round(1e3 * row, 2), "whole_s": round(two, 2), "whole_one_thread_s": round(one, 2),
+        "live_features_ms": round(1e3 * row, 2), "whole_s": round(two, 2),
+        "whole_ns_a_bar_and_pair": round(1e9 * two / asked.bars / asked.pairs), "whole_one_thread_s": round(one, 2),
         "peak_gib": round(memory, 2), "peak_before_gib": round(before, 2),
     }  # fmt: skip
     say(f"\nbench-features: {json.dumps(figures)} {'BROKEN: ' + ', '.join(broken) if broken else 'ok'}")

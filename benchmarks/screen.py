@@ -10,11 +10,13 @@ Three parts:
   extended precision, as statsmodels itself is off by some 1e-9 there.
 * ``peers``: the whole screen of 8,760 bars by AIC, against statsmodels (one process, and joblib with two), arch and
   a NumPy version with one Gram matrix and one Cholesky factor per pair. The peers are timed on a sample of pairs and
-  multiplied up to the whole, and BLAS is held to one thread, which is their fastest setting.
+  multiplied up to the whole, and BLAS is held to one thread, which is their fastest setting. Everyone's time is the
+  shortest of some, as others may be using the machine.
 * ``large``: universes of thousands of symbols, late listings too, each in a process of its own for its peak of memory;
   the largest also with its rows handed out tile by tile, which must take less than the table of all pairs would.
 
-The last line has the figures; the exit code is 1 when a result is not that of statsmodels or a goal is missed.
+The last line has the figures, the machine's load among them: goals in seconds are for one that is not
+busy. The exit code is 1 when a result is not that of statsmodels or a goal is missed.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import argparse
 import json
 import math
 import multiprocessing
-import statistics
+import os
 import sys
 import time
 import warnings
@@ -44,6 +46,7 @@ from mntrading.core.moments import Blocks
 N_BARS = 8760
 THREADS = 2
 REPEATS = 5
+SEVERAL = 1000  # symbols up to which whole screens are timed so often
 NEAR_COLLINEAR = 1e-3
 
 # whole screen at N=200: times faster than each; seconds by number of symbols; peak in GiB at the largest
@@ -303,13 +306,13 @@ def compare(n_seeds: int) -> Agreement:
 
 
 def seconds(call: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Median time of a call."""
+    """Shortest time of a call."""
     spent = []
     for _ in range(repeats):
         began = time.perf_counter()
         call()
         spent.append(time.perf_counter() - began)
-    return statistics.median(spent)
+    return min(spent)
 
 
 def sample(n: int, size: int) -> Iterator[tuple[int, int]]:
@@ -320,12 +323,10 @@ def sample(n: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def per_test(test: Callable[[np.ndarray, np.ndarray], Any], values: np.ndarray, size: int) -> float:
-    """Median seconds of one test, over a sample of pairs."""
+    """Seconds of one test, the shortest of a sample of pairs: all have as many bars and lags to choose from."""
     test(values[:, 0], values[:, 1])
     columns = [np.ascontiguousarray(values[:, k]) for k in range(values.shape[1])]
-    return statistics.median(
-        seconds(lambda y=y, x=x: test(columns[y], columns[x]), 1) for y, x in sample(values.shape[1], size)
-    )
+    return min(seconds(lambda y=y, x=x: test(columns[y], columns[x]), 1) for y, x in sample(values.shape[1], size))
 
 
 def flops_per_test(n_bars: int) -> float:
@@ -340,7 +341,7 @@ def dgemm_rate(threads: int) -> float:
     """Operations a second of a large matrix product."""
     a = np.random.default_rng(0).random((2000, 2000))
     with threadpool_limits(threads):
-        return 2.0 * 2000**3 / min(seconds(lambda: a @ a, 1) for _ in range(REPEATS))
+        return 2.0 * 2000**3 / seconds(lambda: a @ a)
 
 
 def table_of_peers(sizes: list[int]) -> dict[int, dict[str, float]]:
@@ -397,7 +398,7 @@ def stream_alone(answer: Any, n_bars: int, n: int) -> None:
 
 
 def screen_alone(answer: Any, n_bars: int, n: int, n_starts: int) -> None:
-    """Screen once in this process; put seconds, peak of memory (GiB) and what the peak was before."""
+    """Screen in this process; put seconds, peak of memory (GiB) and what the peak was before."""
     engle_granger_pairs(frame(walks(200, 20, np.random.default_rng(0))), n_threads=THREADS)
     rng = np.random.default_rng(n)
     values = walks(n_bars, n, rng)
@@ -406,9 +407,8 @@ def screen_alone(answer: Any, n_bars: int, n: int, n_starts: int) -> None:
         values = np.where(np.arange(n_bars)[:, None] < starts, np.nan, values)
     prices = frame(values)
     before = peak_gib()
-    began = time.perf_counter()
-    engle_granger_pairs(prices, n_threads=THREADS)
-    answer.put((time.perf_counter() - began, peak_gib(), before))
+    spent = seconds(lambda: engle_granger_pairs(prices, n_threads=THREADS), REPEATS if n <= SEVERAL else 1)
+    answer.put((spent, peak_gib(), before))
 
 
 def alone(task: Callable[..., None], *given: int) -> Any:
@@ -429,6 +429,7 @@ def main() -> int:
     parser.add_argument("--large", type=int, nargs="*", default=[1000, 5000], help="symbols, alone")
     parser.add_argument("--seeds", type=int, default=8, help="universes of each kind and length, against statsmodels")
     asked = parser.parse_args()
+    load_before = os.getloadavg()[0]
     engle_granger_pairs(frame(walks(200, 20, np.random.default_rng(0))), n_threads=THREADS)  # compile
 
     agreement = compare(asked.seeds)
@@ -502,6 +503,7 @@ def main() -> int:
             broken.append(f"{tests:,} rows by tile for {n} symbols, expected {n * (n - 1):,}")
         if memory - before > TILES_GIB:
             broken.append(f"{memory - before:.2f} GiB for rows by tile of {n} symbols, goal {TILES_GIB}")
+    figures["load"] = [round(load, 1) for load in (load_before, os.getloadavg()[0])]
     say(f"\nbench-screen: {json.dumps(figures)} {'BROKEN: ' + ', '.join(broken) if broken else 'ok'}")
     return 1 if broken else 0
 

@@ -182,7 +182,7 @@ def main() -> int:
     say(
         f"screen-bars: {len(folds)} windows, {account.n_tests:,} tests in {sum(account.engine_seconds):.2f} s "
         f"(whole screens {sum(account.seconds):.2f} s); {account.n_significant:,} significant pairs; "
-        f"{statistics.mean(account.kept or [0.0]):.0%} of the roster's stay from window to window; "
+        f"{statistics.mean(account.kept or [0.0]):.0%} of pairs stay from window to window; "
         f"{account.n_compared} selected pairs against statsmodels: {account.lags_differ} lags "
         f"differ, |dt| {account.t_off:.1e}, |dp| {account.p_off:.1e}; {'BROKEN' if broken else 'ok'}"
     )

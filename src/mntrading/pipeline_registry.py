@@ -38,7 +38,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         + deploy.only_nodes_with_tags("select")
         + report.only_nodes_with_tags("research")
     )
-    latest_report = report.only_nodes_with_tags("report")
+    latest_report = report.only_nodes("render_report")
     live = deploy.only_nodes_with_tags(*LIVE_TAGS) + latest_report
     return {
         **stages,

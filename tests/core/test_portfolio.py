@@ -433,6 +433,45 @@ def assert_books_balance(result: PortfolioResult, close: pd.DataFrame, costs: Co
     np.testing.assert_allclose(result.costs["borrow"], -held.clip(upper=0).sum(axis=1) * per_bar, atol=1e-9)
 
 
+def assert_trades_add_up(result: PortfolioResult, capital: float) -> None:
+    """Price P&L less costs is the change of equity at every bar, and the trades' sums are the book's."""
+    paid = result.costs[["fees", "slippage", "borrow"]].sum(axis=1)
+    change = np.diff(np.concatenate(([capital], result.equity)))
+    np.testing.assert_allclose(change, result.gross - paid, rtol=0, atol=1e-9 * capital)
+    assert abs(result.trades["gross_pnl"].sum() - result.gross.sum()) < 1e-9 * capital
+    assert abs(result.trades["costs"].sum() - paid.sum()) < 1e-9 * capital
+    assert abs(result.trades["net_pnl"].sum() - (result.equity.iloc[-1] - capital)) < 1e-9 * capital
+
+
+def test_the_costs_of_a_netted_leg_are_shared_by_the_units_that_changed():
+    close = pd.DataFrame({"A": [10.0] * 6, "B": [20.0] * 6, "C": [5.0] * 6}, index=grid(6))
+    signals = {0: [enter(AB), enter(BC, hedge=3.0)], 3: [leave(AB), leave(BC)]}
+    costs = changed(COSTS, borrow_bps_per_day=0.0, slippage_bps=0.0)
+    result = simulate(signals, close, close, {}, WIDE, costs)
+    # A +1000, B -500 for one pair; B +250, C -3000 for the other: B nets to -250, shared 2 to 1
+    ab, bc = (result.trades.loc[result.trades["name"] == pair.id].squeeze() for pair in (AB, BC))
+    assert ab["costs"] == pytest.approx(2 * (10_000 + 5_000 * 2 / 3) * 0.001, rel=1e-3)
+    assert bc["costs"] == pytest.approx(2 * (15_000 + 5_000 * 1 / 3) * 0.001, rel=1e-3)
+    assert ab["closed"]
+    assert (ab["entry_fill"], ab["exit_fill"]) == (close.index[1], close.index[4])
+    assert_trades_add_up(result, P.capital)
+
+
+def test_a_trade_still_open_is_valued_at_the_last_close():
+    close, fill = matrices(20, 5, SYMBOLS)
+    result = simulate({3: [enter(AB)]}, close, fill, {}, P, COSTS)
+    assert result.trades["closed"].tolist() == [False]
+    assert_trades_add_up(result, P.capital)
+
+
+def test_funding_is_charged_to_each_pair_on_its_own_units():
+    close, fill = matrices(30, 6, SYMBOLS)
+    rates = pd.DataFrame(np.random.default_rng(0).normal(0, 1e-3, close.shape), index=close.index, columns=SYMBOLS)
+    signals = {2: [enter(AB), enter(BC, -1)], 9: [enter(CD)], 20: [leave(AB)]}
+    result = simulate(signals, close, fill, {}, WIDE, changed(COSTS, carry="funding"), funding=rates)
+    assert_trades_add_up(result, P.capital)
+
+
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000), missing=st.sampled_from([0.0, 0.1]), capped=st.booleans())
 def test_the_simulated_books_balance_at_every_bar(seed, missing, capped):
@@ -451,6 +490,7 @@ def test_the_simulated_books_balance_at_every_bar(seed, missing, capped):
     params = P if capped else WIDE
     result = simulate(signals, close, fill, {}, params, COSTS)
     assert_books_balance(result, close, COSTS, params.capital)
+    assert_trades_add_up(result, params.capital)
     first = close.index[min(signals)]
     assert (result.equity.loc[:first] == params.capital).all()
     assert (result.fills["time"] > first).all()

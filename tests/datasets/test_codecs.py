@@ -64,6 +64,8 @@ def test_text_formats_come_back(name, value, data):
         ("jsonl", [{"a": 1}, 2], "expected a list of dicts"),
         ("jsonl", [{"a": 1}, {"a": float("inf")}], r"\$\[1\]\.a is inf"),
         ("text", 1, "a int can't be stored as text"),
+        ("png", "text", "a str can't be stored as PNG"),
+        ("png", b"GIF89a", "not a whole PNG"),
         ("text", "\ud800", "not Unicode"),
         ("model", "x", "expected a StoredModel"),
     ],
@@ -77,6 +79,7 @@ def test_what_a_format_cannot_hold_is_refused(name, value, message):
     ("name", "data", "message"),
     [
         ("parquet", b"", "not a readable parquet"),
+        ("png", b"\x89PNG\r\n\x1a\n cut in its middle", "not a whole PNG"),
         ("parquet", codec("parquet").encode(FRAMES["time index"])[:-9], "not a readable parquet"),
         ("parquet", b"PAR1" + b"\x00" * 40 + b"PAR1", "not a readable parquet"),
         ("json", b'{"a": 1', "not valid JSON"),

@@ -126,6 +126,7 @@ def entries(path, pairs, params):
             "n_candidates": len(pairs), "n_days": 4, "pbo": None,
             **dict.fromkeys(("spa_lower", "spa_consistent", "spa_upper")),
         },
+        "rules": {"n_candidates": 1, "n_windows": len(pairs), "candidates": []},
         "folds": [
             {
                 "fold": "fold_00", "trading_start": str(FOLDS[0].formation_end),
@@ -141,7 +142,8 @@ def entries(path, pairs, params):
         "inputs": {"roster": digest(roster)},
         "entry_z": 2.0, "exit_z": 0.5, "cost_multiple": 2.0, "shift_bars": 1,
         "scenarios": [{"name": "as_traded", "looks_ahead": False, **TOTAL}],
-        "neighbourhood": [{"entry_z": 2.0, "exit_z": 0.5, "total_return": 0.1, "sharpe": 1.0, "n_trades": 2.0}],
+        "late_legs": {"share": 0.2, "as_traded": 0.1, "net": 0.1},
+        "neighbourhood": [{"entry_step": 0.0, "exit_step": 0.0, "total_return": 0.1, "sharpe": 1.0, "n_trades": 2.0}],
     }  # fmt: skip
     orders = {
         "bar_close": "2024-01-16T00:00:00Z", "equity": 1.0, "gross": 0.0, "net": 0.0, "kill_switch": "active",
@@ -163,6 +165,7 @@ def entries(path, pairs, params):
     }  # fmt: skip
     equity = pd.DataFrame({"champions": 100 + wave, "roster": 100 - wave}, index=index)
     features = pd.DataFrame({"spread": wave / 100, "z": wave * 3}, index=index)
+    levels = pd.DataFrame({"fold": ["fold_00"], "entry_z": [2.0], "exit_z": [0.5], "stop_z": [4.0]})
     symbols = [symbol for pair in pairs for symbol in pair.symbols]
     values = {
         "markets": {"as_of": "2024-01-16T00:00:00Z", "source": "files:/bars"},
@@ -187,15 +190,19 @@ def entries(path, pairs, params):
         "ohlcv_5m": bars(path, "5m", symbols),
         "screened_pairs": folder(path / "screens", {f"screened_pairs_{f.stamp}": screen for f in FOLDS}, "json"),
         "cointegration_tests": folder(path / "tests", {fold.stamp: tests for fold in FOLDS}),
-        "pair_features": folder(path / "features", {pair.id: features for pair in pairs}),
+        "pair_curves": folder(path / "curves", {pair.id: features for pair in pairs}),
+        "pair_windows": folder(path / "windows", {pair.id: levels for pair in pairs}),
         "trades": folder(path / "trades", {pair.id: pd.DataFrame([trade]) for pair in pairs}),
         "signals": folder(path / "signals", {STAMP: [signal] if pairs else []}, "jsonl"),
     }
 
 
 def run(found, pipeline: Pipeline | None = None):
+    """The reports alone; what draws tear sheets has its own tests."""
     catalog = DataCatalog(found | {name: MemoryDataset() for name in OUTPUTS})
-    SequentialRunner().run(pipeline or create_pipeline(), catalog)
+    wanted = pipeline or create_pipeline()
+    reports = Pipeline([node for node in wanted.nodes if node.name != "draw_tear_sheets"])
+    SequentialRunner().run(reports, catalog)
     return {name: catalog[name].load() for name in OUTPUTS if catalog[name].exists()}
 
 
@@ -211,8 +218,11 @@ def reports(found):
 
 def test_each_node_is_chosen_by_its_tag_alone():
     pipeline = create_pipeline()
-    chosen = {tag: [node.name for node in pipeline.only_nodes_with_tags(tag).nodes] for tag in ("research", "report")}
-    assert chosen == {"research": ["render_research_report"], "report": ["render_report"]}
+    chosen = {tag: {node.name for node in pipeline.only_nodes_with_tags(tag).nodes} for tag in ("research", "report")}
+    assert chosen == {
+        "research": {"render_research_report", "draw_tear_sheets"},
+        "report": {"render_report", "draw_tear_sheets"},
+    }
 
 
 def test_every_input_and_output_is_a_catalog_entry():
@@ -220,7 +230,8 @@ def test_every_input_and_output_is_a_catalog_entry():
     known = {name for path in CONF.glob("catalog_*.yml") for name in yaml.safe_load(path.read_text())}
     named = {name for name in pipeline.datasets() if not name.startswith("params:")}
     assert named <= known
-    assert {name.removeprefix("params:") for name in pipeline.datasets() - named} <= set(BLOCKS)
+    blocks = {name.removeprefix("params:").split(".")[0] for name in pipeline.datasets() - named}
+    assert blocks <= set(BLOCKS)
 
 
 def test_every_output_says_something(reports):
@@ -248,7 +259,7 @@ def test_research_alone_needs_nothing_of_production(found):
 
 
 def test_only_the_best_pair_is_read(found, tmp_path):
-    (tmp_path / "features" / f"{OTHER.id}.parquet").unlink()
+    (tmp_path / "curves" / f"{OTHER.id}.parquet").unlink()
     (tmp_path / "trades" / f"{OTHER.id}.parquet").unlink()
     assert "figure-pair" in run(found)["latest_report_html"]
 

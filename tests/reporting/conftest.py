@@ -43,12 +43,16 @@ CANDIDATES = {
 }  # fmt: skip
 
 
+LEVELS = pd.DataFrame(
+    {"fold": ["fold_00", "fold_01"], "entry_z": [2.0, 2.0], "exit_z": [0.0, 0.5], "stop_z": [4.0, 4.0]}
+)
 RULES = {
-    "n_candidates": 2, "n_days": 8, "n_windows": 3, "best": "configured", "pbo": 0.2, "spa_lower": 0.01,
+    "n_candidates": 2, "n_days": 8, "n_windows": 3, "cost_multiple": 2.0, "best": "configured", "pbo": 0.2,
+    "spa_lower": 0.01,
     "spa_consistent": 0.02, "spa_upper": 0.03, "best_sharpe": 1.0, "trials_variance": 0.01, "block_length": 2.0,
     "candidates": [
-        {"label": "configured", "net_pnl": 0.03, "sharpe": 1.0, "n_chosen": 2},
-        {"label": "configured · optimal", "net_pnl": -0.01, "sharpe": -0.5, "n_chosen": 1},
+        {"label": "configured", "worth": 0.01, "net_pnl": 0.03, "sharpe": 1.0, "n_chosen": 2},
+        {"label": "configured · optimal", "worth": -0.02, "net_pnl": -0.01, "sharpe": -0.5, "n_chosen": 1},
     ],
 }  # fmt: skip
 
@@ -103,8 +107,9 @@ ROBUSTNESS = {
     "entry_z": 2.0, "exit_z": 0.5, "cost_multiple": 2.0, "shift_bars": 1,
     "scenarios": [
         {"name": name, "looks_ahead": name == "earlier", **totals(0.3), "gross_pnl": 0.02}
-        for name in ("as_traded", "costs", "later", "earlier", "legging")
+        for name in ("as_traded", "costs", "later", "earlier")
     ],
+    "late_legs": {"share": 0.2, "as_traded": 0.03, "net": 0.02},
     "neighbourhood": [
         {
             "entry_step": entry, "exit_step": leave, "total_return": 0.02 + entry / 100, "sharpe": 2 + entry,
@@ -195,7 +200,7 @@ def research(params):
         },
         robustness=ROBUSTNESS,
         equity=equity,
-        best=PairRecord(GOOD.id, pd.DataFrame({"spread": wave / 100, "z": 3 * wave}, index=index), trades),
+        best=PairRecord(GOOD.id, pd.DataFrame({"spread": wave / 100, "z": 3 * wave}, index=index), trades, LEVELS),
         scores={
             "cross_validated": {
                 "fold_00/pooled": fit,

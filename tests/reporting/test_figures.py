@@ -51,7 +51,15 @@ def test_every_trace_holds_at_most_the_points_asked_for(research):
 
 
 def test_every_figure_of_a_full_run_is_drawn(research):
-    assert set(draw(research)) == {"equity", "folds", "pair", "screening_heat_map", "pair_network", "calibration"}
+    assert set(draw(research)) == {
+        "equity",
+        "folds",
+        "pair",
+        "menu",
+        "screening_heat_map",
+        "pair_network",
+        "calibration",
+    }
 
 
 def test_importance_is_that_of_the_live_model_where_there_is_one(research):
@@ -79,16 +87,17 @@ def test_deepest_drawdown_is_on_the_curve(research):
 def test_trades_and_levels_are_marked_on_z(research):
     figure = draw(research)["pair"]
     assert {trace.name for trace in figure.data} >= {"Long the spread", "Short the spread", "Exit"}
-    rule = research.strategy
+    # what was chosen for the windows shown, not what is configured
     levels = {shape.y0 for shape in figure.layout.shapes}
-    assert levels == {s * v for s in (1, -1) for v in (rule.entry_z, rule.exit_z, rule.stop_z)}
+    assert levels == {2.0, -2.0, 0.0, 0.5, -0.5, 4.0, -4.0}
 
 
 def test_only_the_newest_windows_traded_are_shown(research):
-    features, trades = last_windows(research.best.features, research.best.trades, research.summary["folds"], n=1)
+    features, trades = last_windows(research.best.curve, research.best.trades, research.summary["folds"], n=1)
     assert set(trades["fold"]) == {"fold_01"}
     assert features.index[0] == pd.Timestamp(research.summary["folds"][1]["trading_start"])
 
 
 def test_no_figure_is_drawn_of_nothing(nothing):
-    assert draw(replace(nothing, tests=nothing.tests.iloc[:0])) == {}
+    summary = nothing.summary | {"rules": nothing.summary["rules"] | {"candidates": []}}
+    assert draw(replace(nothing, tests=nothing.tests.iloc[:0], summary=summary)) == {}

@@ -155,11 +155,17 @@ def test_too_few_days_for_a_test_are_said(research):
 
 def test_other_assumptions_are_shown_and_the_bound_nobody_can_trade_is_named(research):
     rows = cells(research_context(research, "x"), "robustness")
-    assert [row[0] for row in rows[:5]] == [
+    assert [row[0] for row in rows[:4]] == [
         "As traded", "2 times the costs", "Decisions 1 bar later",
-        "Filled at the close it decided on (nobody can trade this)", "Second legs filled a bar late",
+        "Filled at the close it decided on (nobody can trade this)",
     ]  # fmt: skip
-    assert rows[5:] == [("-0.5", "1.50 (1.5%)", "1.50 (1.5%)"), ("own", "2.00 (2.0%)", "2.00 (2.0%)")]
+    assert rows[4:] == [("-0.5", "1.50 (1.5%)", "1.50 (1.5%)"), ("own", "2.00 (2.0%)", "2.00 (2.0%)")]
+
+
+def test_late_second_legs_are_told_of_the_pairs_one_by_one(research):
+    assert "in 20% of fills, the pairs one by one earn 2.00% of the capital instead of 3.00%" in said(
+        research_context(research, "x"), "robustness"
+    )
 
 
 def test_levels_that_are_in_no_order_are_left_open(research):

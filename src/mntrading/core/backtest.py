@@ -205,10 +205,10 @@ def _trades(value: FloatArray, where: IntArray, index: pd.Index, threshold: floa
         "entry_price_a": value[:, 4], "entry_price_b": value[:, 5],
         "exit_price_a": value[:, 6], "exit_price_b": value[:, 7],
         "gross_pnl": value[:, 0], "costs": value[:, 1], "net_pnl": value[:, 0] - value[:, 1],
-        "bars_held": where[:, 6], "reason": np.array(REASONS, dtype=object)[where[:, 5]],
+        "bars_held": where[:, 6], "reason": pd.Series(np.array(REASONS, dtype=object)[where[:, 5]], dtype="str"),
         "across_gap": where[:, 7].astype(bool),
     }  # fmt: skip
-    return pd.DataFrame(columns, columns=list(TRADE_COLUMNS)).astype({"reason": "str"})
+    return pd.DataFrame(columns, columns=list(TRADE_COLUMNS))
 
 
 def summarise(

@@ -7,6 +7,7 @@ legs together. What a position earns is decided by the ratio it was entered with
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -70,6 +71,7 @@ def monitor(y: FloatArray, x: FloatArray, params: BreakMonitorParams, *, offset:
     )  # fmt: skip
 
 
+@lru_cache
 def highest_statistic(p_value: float) -> float:
     """The statistic whose MacKinnon p-value for two series with a constant is ``p_value``, to 1e-10.
 

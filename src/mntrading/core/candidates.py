@@ -135,5 +135,8 @@ def _superior(
     test = SPA(np.zeros(n_days), -scaled, block_size=block_length, reps=n_boot, bootstrap="stationary", seed=seed)
     with np.errstate(invalid="ignore"):  # the variance of a column may come out below zero in short samples
         test.compute()
-    lower, consistent, upper = (float(test.pvalues[name]) for name in ("lower", "consistent", "upper"))
+    # the sample itself counts as one of the draws, so that no p-value is zero
+    lower, consistent, upper = (
+        (float(test.pvalues[name]) * n_boot + 1.0) / (n_boot + 1.0) for name in ("lower", "consistent", "upper")
+    )
     return (lower, consistent, upper), float(block_length)

@@ -42,8 +42,8 @@ def spread_changes(close: pd.DataFrame, pairs: Iterable[RosterPair]) -> pd.DataF
         if a in close and b in close:
             legs = close[[a, b]].dropna()
             logs = np.log(legs.to_numpy(dtype=np.float64))
-            spread = pd.Series(logs[:, 0] - row.beta * logs[:, 1], index=legs.index)
-            out[row.pair.id] = spread.groupby(pd.DatetimeIndex(legs.index).floor("D")).last().asfreq("D").diff()
+            spread = pd.Series(logs[:, 0] - row.beta * logs[:, 1], index=pd.DatetimeIndex(legs.index))
+            out[row.pair.id] = spread.resample("D").last().diff()
     return pd.DataFrame(out)
 
 

@@ -15,7 +15,7 @@ from mntrading.core.engine import Charges, Lots, Prices, Told
 from mntrading.core.errors import ParameterError
 from mntrading.core.features import in_logs
 from mntrading.core.spread import rolling_mean_std
-from mntrading.core.types import BoolArray, FloatArray, IntArray
+from mntrading.core.types import BoolArray, FloatArray
 from mntrading.params import BacktestParams, BreakMonitorParams, CostParams, LeggingParams
 
 _DAY_MS: Final = 86_400_000
@@ -68,23 +68,18 @@ class Grid:
         """Bars a day."""
         return _DAY_MS / self.step
 
-    def rows(self, opens: IntArray) -> tuple[BoolArray, IntArray]:
-        """Which times lie on the grid, and the rows of those."""
-        row, rest = np.divmod(opens - self.start, self.step)
-        on = (row >= 0) & (row < self.n) & (rest == 0)
-        return on, row[on]
-
     def columns(self, bars: pd.DataFrame, *names: str) -> tuple[FloatArray, ...]:
-        """Columns of a symbol's bars, NaN where the grid has a bar and they have none."""
+        """Columns of a symbol's bars, which are in order of time; NaN where the grid has a bar and they have none."""
         opens = times_ms(bars["timestamp"])
-        first = int(np.searchsorted(opens, self.start))
-        part = opens[first : first + self.n]
-        if self.n and len(part) == self.n and part[0] == self.start and bool((np.diff(part) == self.step).all()):
-            return tuple(bars[name].to_numpy(dtype=np.float64)[first : first + self.n].copy() for name in names)
-        on, row = self.rows(opens)
+        first, last = np.searchsorted(opens, (self.start, self.start + self.n * self.step))
+        steps = np.diff(opens[first:last], prepend=self.start - self.step)
+        if len(steps) == self.n and bool((steps == self.step).all()):  # none is missing
+            return tuple(bars[name].to_numpy(dtype=np.float64)[first:last].copy() for name in names)
+        row, rest = np.divmod(opens[first:last] - self.start, self.step)
         out = np.full((len(names), self.n), np.nan)
+        on = rest == 0
         for values, name in zip(out, names, strict=True):
-            values[row] = bars[name].to_numpy(dtype=np.float64)[on]
+            values[row[on]] = bars[name].to_numpy(dtype=np.float64)[first:last][on]
         return tuple(out)
 
 

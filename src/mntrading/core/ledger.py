@@ -84,14 +84,19 @@ class TradeLedger:
         for name, held in entered.items():
             self._open[name] = _Open(held, time, _value(held, prices), share(held))
 
-    def borrow(self, paid: Mapping[str, float]) -> None:
-        """Charge what was paid to borrow, by symbol, to the trades that are short of it."""
+    def carry(self, paid: Mapping[str, float], *, shorts_only: bool) -> None:
+        """Charge what was paid to hold, by symbol, to the trades that hold it.
+
+        Borrow is paid on a netted short, by those that are short; funding by everyone, each on its own units.
+        """
         for symbol, amount in paid.items():
-            short = {name: -min(entry.held.units().get(symbol, 0.0), 0.0) for name, entry in self._open.items()}
-            total = sum(short.values())
-            for name, units in short.items():
-                if units:
-                    self._open[name].costs += amount * units / total
+            units = {name: entry.held.units().get(symbol, 0.0) for name, entry in self._open.items()}
+            if shorts_only:
+                units = {name: min(held, 0.0) for name, held in units.items()}
+            total = sum(units.values())
+            for name, held in units.items():
+                if held:
+                    self._open[name].costs += amount * held / total
 
     def trades(self, time: pd.Timestamp | None, marks: Mapping[str, float]) -> pd.DataFrame:
         """Every trade in order of its exit; those still open valued at ``marks`` and not ``closed``."""

@@ -17,6 +17,9 @@ from mntrading.core.strategy import confidence
 from mntrading.core.types import Pair
 from mntrading.params import StatisticsParams, StrategyParams
 
+_OF_TRADES: Final = (
+    "side", "hedge_ratio", "entry_z", "probability", "threshold", "entry_fill", "exit_fill", "reason",
+)  # fmt: skip
 _CHARGES: Final = ("fees", "slippage", "borrow", "turnover")
 
 
@@ -48,12 +51,17 @@ def signals_of(
     for fold, pairs in members.items():
         for pair in pairs:
             table = trades[pair.id]
-            for row in table.loc[table["fold"] == fold].to_dict("records"):
-                rank = confidence(rule, z=row["entry_z"], probability=row["probability"], threshold=row["threshold"])
-                enter = Signal(pair, "enter", row["side"], row["hedge_ratio"], rank, "entry")
-                leave = Signal(pair, "exit", 0, row["hedge_ratio"], rank, row["reason"])
-                out.setdefault(int(index.searchsorted(row["entry_fill"])) - 1, []).append(enter)
-                out.setdefault(int(index.searchsorted(row["exit_fill"])) - 1, []).append(leave)
+            rows = table.loc[table["fold"] == fold]
+            if rows.empty:
+                continue
+            for side, hedge, z, probability, threshold, entered, left, why in zip(
+                *(rows[name].tolist() for name in _OF_TRADES), strict=True
+            ):
+                rank = confidence(rule, z=z, probability=probability, threshold=threshold)
+                enter = Signal(pair, "enter", side, hedge, rank, "entry")
+                leave = Signal(pair, "exit", 0, hedge, rank, why)
+                out.setdefault(int(index.searchsorted(entered)) - 1, []).append(enter)
+                out.setdefault(int(index.searchsorted(left)) - 1, []).append(leave)
     return out
 
 

@@ -1,10 +1,10 @@
 """The menu: which windows and levels a pair is traded by, chosen inside its formation window only.
 
-Every candidate trades the formation window by the rule on z, at a multiple of the costs, cut into blocks that begin and
-end flat. Its worth is the mean net P&L of a block less one standard error, so that one lucky block does not decide. The choice leaves the
-configured rule only where another is worth more and where choosing itself holds up: the probability of backtest
-overfitting over the window's days is within a bound. All candidates are kept, with what they did afterwards: each was
-a trial.
+Every candidate trades the formation window by the rule on z, at a multiple of the costs, cut into blocks that begin
+and end flat. Its worth is the mean net P&L of a block less one standard error, so that one lucky block does not decide.
+The choice leaves the configured rule only where another is worth more and where choosing itself holds up: the
+probability of backtest overfitting over the window's days is within a bound. All candidates are kept, with what they
+did afterwards: each was a trial.
 
 References
 ----------

@@ -402,7 +402,7 @@ def simulate(
     for event in [*sorted(signals), n - 1]:
         rows = slice(start, event + 1)
         book, borrowed = _hold(book, units, marks, charged.borrow_rate, rates, rows, equity, gross, charges, exposure)
-        ledger.borrow({symbols[i]: amount for i, amount in borrowed.items()})
+        ledger.carry({symbols[i]: amount for i, amount in borrowed.items()}, shorts_only=rates is None)
         start = event + 1
         if event == n - 1:
             break

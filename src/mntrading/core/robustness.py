@@ -50,7 +50,7 @@ class Cell:
 
 
 def scenarios(backtest: BacktestParams, params: RobustnessParams) -> tuple[Scenario, ...]:
-    """As it is, at multiplied costs, later, earlier, and with second legs that come late.
+    """As it is, at multiplied costs, later, and earlier.
 
     The earlier one decides on bar t and is filled at the close of that very bar: features are moved one bar back and
     fills are at the next bar's close, which then is the close they were computed from. It is an upper bound of what
@@ -62,18 +62,25 @@ def scenarios(backtest: BacktestParams, params: RobustnessParams) -> tuple[Scena
         Scenario("costs", costly),
         Scenario("later", backtest, params.shift_bars),
         Scenario("earlier", backtest.model_copy(update={"fill_at": "close"}), -1),
-        Scenario("legging", backtest.model_copy(update={"legging": params.legging})),
     )
 
 
+def late_legs(backtest: BacktestParams, params: RobustnessParams) -> Scenario:
+    """Second legs that come a bar late. It is about pairs alone: a netted book fills symbols, and knows no legs."""
+    return Scenario("late_legs", backtest.model_copy(update={"legging": params.legging}))
+
+
 def neighbourhood(backtest: BacktestParams, params: RobustnessParams) -> tuple[Cell, ...]:
-    """Entry and exit levels around the strategy's own, its stop kept; every entry level with every exit level."""
+    """Entry and exit levels around the strategy's own, its stop kept; every entry level with every exit level.
+
+    An exit below 0 is one at 0: the mean is as far as a spread is waited for.
+    """
     own = backtest.strategy
     cells = []
     for entry_step in params.entry_z_steps:
         for exit_step in params.exit_z_steps:
-            entry_z, exit_z = round(own.entry_z + entry_step, 9), round(own.exit_z + exit_step, 9)
-            ordered = 0.0 <= exit_z < entry_z < own.stop_z
+            entry_z, exit_z = round(own.entry_z + entry_step, 9), max(round(own.exit_z + exit_step, 9), 0.0)
+            ordered = exit_z < entry_z < own.stop_z
             rule = own.model_copy(update={"entry_z": entry_z, "exit_z": exit_z})
             cells.append(
                 Cell(entry_step, exit_step, backtest.model_copy(update={"strategy": rule}) if ordered else None)

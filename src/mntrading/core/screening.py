@@ -212,12 +212,16 @@ def _test(
     # by p, then by t: p-values of very strong pairs are equal to the last digit
     turned = (p[backward] < p[forward]) | ((p[backward] == p[forward]) & (t[backward] < t[forward]))
     turned = np.where(held, turned_before, turned)
-    tests = ordered.take(np.where(turned, backward, forward)).reset_index(drop=True)
-    tests["p_both_directions"] = direction_adjusted(p[forward], p[backward])
+    rows = np.where(turned, backward, forward)
+    # put in order once, as tables of millions of pairs are what a screen's memory goes to
+    order = np.lexsort((p[rows], p_adjusted))
+    tests = ordered.take(rows[order]).reset_index(drop=True)
+    tests["p_both_directions"] = direction_adjusted(p[forward], p[backward])[order]
+    y, x = (np.where(turned, *both)[order] for both in ((second, first), (first, second)))
     slugs = np.array([slug(symbol) for symbol in log_close.columns], dtype=object)
-    tests["pair_id"] = np.where(turned, slugs[second] + "__" + slugs[first], slugs[first] + "__" + slugs[second])
-    tests["p_adjusted"] = p_adjusted
-    return tests.take(np.lexsort((tests["p_robust"], p_adjusted))).reset_index(drop=True)
+    tests["pair_id"] = (slugs + "__")[y] + slugs[x]
+    tests["p_adjusted"] = p_adjusted[order]
+    return tests
 
 
 def _adjusted(ordered: pd.DataFrame, forward: IntArray, backward: IntArray, params: ScreeningParams) -> FloatArray:

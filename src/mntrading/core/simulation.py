@@ -527,7 +527,7 @@ def _typical_quote_volume(name: str, seed: int, symbol: str, plan: _Plan) -> flo
     spread = float(_rng(seed, name, symbol, "liquidity").uniform())
     if symbol == plan.stable:
         return 1e6
-    return 60 + 200 * spread if symbol in plan.illiquid else float(3e3 * 10 ** (2.1 * spread))
+    return 60 + 200 * spread if symbol in plan.illiquid else float(8e3 * 10 ** (2.1 * spread))
 
 
 def _grid(log_price: float) -> tuple[int, int]:

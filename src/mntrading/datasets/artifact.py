@@ -81,7 +81,7 @@ class ArtifactDataset(PlainErrorsDataset):
         filepath
             The file, with its protocol (``s3://…``) unless it is local.
         format
-            ``parquet``, ``json``, ``jsonl``, ``text`` or ``model``.
+            ``parquet``, ``json``, ``jsonl``, ``text``, ``png`` or ``model``.
         schema
             Bare name of a JSON Schema of the package; for ``jsonl`` that of each line.
         missing_ok
@@ -354,7 +354,7 @@ class PartitionedArtifactDataset(PlainErrorsDataset):
         path
             The folder, with its protocol unless it is local.
         format
-            Format of a partition: ``parquet``, ``json``, ``jsonl``, ``text`` or ``model``.
+            Format of a partition: ``parquet``, ``json``, ``jsonl``, ``text``, ``png`` or ``model``.
         suffix
             What follows the id in a file's path; by default the ending of the format. With
             ``/features.parquet`` each partition is a folder.

@@ -19,6 +19,8 @@ from mntrading.datasets.storage import canonical_json, compact_json, plain
 
 _ROW_GROUP: Final = 131_072
 _THREADED_BYTES: Final = 4_000_000
+_PNG_HEAD: Final = b"\x89PNG\r\n\x1a\n"
+_PNG_END: Final = b"IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,20 @@ def decode_text(data: bytes) -> str:
         raise ArtifactError(f"is not UTF-8 text: {error}") from error
 
 
+def encode_png(image: bytes) -> bytes:
+    """A picture's bytes as they are, if they are those of a whole PNG."""
+    if not isinstance(image, bytes):
+        raise ArtifactError(f"a {type(image).__name__} can't be stored as PNG, expected bytes")
+    return decode_png(image)
+
+
+def decode_png(data: bytes) -> bytes:
+    """Bytes of a PNG, which begin and end as the format says: a cut one does not."""
+    if not (data.startswith(_PNG_HEAD) and data.endswith(_PNG_END)):
+        raise ArtifactError("is not a whole PNG picture")
+    return data
+
+
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
 
@@ -164,6 +180,7 @@ CODECS: Final[Mapping[str, Codec]] = {
         Codec("json", ".json", canonical_json, decode_json),
         Codec("jsonl", ".jsonl", encode_jsonl, decode_jsonl),
         Codec("text", ".txt", encode_text, decode_text),
+        Codec("png", ".png", encode_png, decode_png),
         Codec("model", ".model", encode_model, decode_model),
     )
 }

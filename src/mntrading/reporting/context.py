@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ class ReportContext:
         File name of the form with figures, named in the form without.
     footer
         Which run wrote it.
+    pages
+        Text and address of pages that belong with this one.
+    links
+        Address by the text of a table's cell that leads there.
     """
 
     title: str
@@ -75,6 +79,8 @@ class ReportContext:
     captions: dict[str, str]
     html_name: str
     footer: str
+    pages: tuple[tuple[str, str], ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def table(

@@ -47,11 +47,15 @@ class BarRange:
 
 @dataclass(frozen=True)
 class PairRecord:
-    """One pair's features, indexed by bar open, and its out-of-sample trades."""
+    """One pair's ``spread`` and ``z`` as they were traded on, indexed by bar open, its trades, and its windows.
+
+    A window has its ``fold`` and the levels ``entry_z``, ``exit_z`` and ``stop_z`` chosen for it.
+    """
 
     pair_id: str
-    features: pd.DataFrame
+    curve: pd.DataFrame
     trades: pd.DataFrame
+    windows: pd.DataFrame
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mntrading.core import metrics
-from mntrading.params import StrategyParams
 from mntrading.reporting import style
 from mntrading.reporting.evidence import Research
 from mntrading.reporting.model_figures import model_figures
+from mntrading.reporting.rules import menu_figure
 from mntrading.reporting.screen_figures import Network, heat_map_figure, network_figure
 
 N_PAIR_WINDOWS = 2
@@ -37,8 +37,11 @@ def draw(research: Research) -> dict[str, go.Figure]:
     if any(line["n_pairs"] for line in research.summary["folds"]):
         out["folds"] = folds_figure(research.summary["folds"])
     if research.best is not None and len(research.best.trades):
-        features, trades = last_windows(research.best.features, research.best.trades, research.summary["folds"])
-        out["pair"] = pair_figure(features, trades, research.strategy, max_points=points)
+        curve, trades = last_windows(research.best.curve, research.best.trades, research.summary["folds"])
+        held = research.best.windows.set_index("fold").loc[list(dict.fromkeys(trades["fold"]))]
+        out["pair"] = pair_figure(curve, trades, held, max_points=points)
+    if (menu := menu_figure(research.summary["rules"])) is not None:
+        out["menu"] = menu
     pairs = research.live_screen["pairs"]
     if len(research.tests):
         out["screening_heat_map"] = heat_map_figure(research.tests, pairs, level=research.screening.level)
@@ -129,45 +132,44 @@ def folds_figure(folds: Sequence[Mapping[str, Any]]) -> go.Figure:
 
 
 def last_windows(
-    features: pd.DataFrame, trades: pd.DataFrame, folds: Sequence[Mapping[str, Any]], n: int = N_PAIR_WINDOWS
+    curve: pd.DataFrame, trades: pd.DataFrame, folds: Sequence[Mapping[str, Any]], n: int = N_PAIR_WINDOWS
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Features and trades of the newest windows that a pair traded in, so that single trades can be made out."""
+    """Bars and trades of the newest windows that a pair traded in, so that single trades can be made out."""
     traded = [line for line in folds if (trades["fold"] == line["fold"]).any()][-n:]
-    inside = pd.Series(False, index=features.index)
+    inside = pd.Series(False, index=curve.index)
     for line in traded:
-        inside |= (features.index >= pd.Timestamp(line["trading_start"])) & (
-            features.index < pd.Timestamp(line["trading_end"])
+        inside |= (curve.index >= pd.Timestamp(line["trading_start"])) & (
+            curve.index < pd.Timestamp(line["trading_end"])
         )
-    return features.loc[inside], trades.loc[trades["fold"].isin([line["fold"] for line in traded])]
+    return curve.loc[inside], trades.loc[trades["fold"].isin([line["fold"] for line in traded])]
 
 
-def pair_figure(
-    features: pd.DataFrame, trades: pd.DataFrame, strategy: StrategyParams, *, max_points: int
-) -> go.Figure:
-    """Spread and z of one pair with the rule's levels and what was decided.
+def pair_figure(curve: pd.DataFrame, trades: pd.DataFrame, windows: pd.DataFrame, *, max_points: int) -> go.Figure:
+    """Spread and z of one pair with its rule's levels and what was decided.
 
     Parameters
     ----------
-    features
+    curve
         Columns ``spread`` and ``z``, indexed by bar open.
     trades
         ``entry_decision``, ``entry_z``, ``exit_decision``, ``exit_z``, ``side``, ``reason`` and ``net_pnl``.
-    strategy
-        Levels of z.
+    windows
+        Levels ``entry_z``, ``exit_z`` and ``stop_z`` of each window shown; where they differ all are drawn.
     max_points
         Points of a trace.
     """
     figure = _rows(2, (0.4, 0.6))
     figure.add_trace(
-        _line(decimate(features["spread"], max_points), "Spread", style.SPREAD, hover="%{y:.4f}", legend=False),
+        _line(decimate(curve["spread"], max_points), "Spread", style.SPREAD, hover="%{y:.4f}", legend=False),
         row=1,
         col=1,
     )
-    z = _line(decimate(features["z"], max_points), "z", style.SPREAD, hover="%{y:.2f}", legend=False)
+    z = _line(decimate(curve["z"], max_points), "z", style.SPREAD, hover="%{y:.2f}", legend=False)
     figure.add_trace(z.update(line_width=1), row=2, col=1)
-    levels = ((strategy.entry_z, "entry", "dash"), (strategy.exit_z, "exit", "dot"), (strategy.stop_z, "stop", "solid"))
+    kinds = (("entry", "dash"), ("exit", "dot"), ("stop", "solid"))
+    levels = [(level, name, dash) for name, dash in kinds for level in windows[f"{name}_z"].unique()]
     for level, name, dash in levels:
-        for sign in (1, -1):
+        for sign in (1, -1) if level else (1,):
             figure.add_hline(
                 sign * level,
                 line={"color": style.SHORT if name == "stop" else style.MUTED, "width": 1, "dash": dash},
@@ -179,7 +181,7 @@ def pair_figure(
             )
     for trace in _marks(trades):
         figure.add_trace(trace, row=2, col=1)
-    edge = strategy.stop_z * 1.15
+    edge = windows["stop_z"].max() * 1.15
     figure.update_yaxes(title_text="Spread (log)", row=1, col=1)
     figure.update_yaxes(title_text="z", range=[-edge, edge], row=2, col=1)
     return figure.update_layout(height=520, hovermode="closest", margin_r=58)

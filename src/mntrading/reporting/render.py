@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Final
 
@@ -56,11 +58,48 @@ def render_html(context: ReportContext, figures: Mapping[str, go.Figure]) -> str
     return page.render(report=context, figures=drawn, config=CONFIG, library=library).rstrip() + "\n"
 
 
+def render_sheet(
+    context: ReportContext,
+    figures: Mapping[str, go.Figure],
+    *,
+    halves: Collection[str] = (),
+    ways: Sequence[tuple[str, str]] = (),
+) -> str:
+    """A tear sheet as one HTML page that needs nothing else, with the plotting library packed so that it stays small.
+
+    Parameters
+    ----------
+    context, figures
+        As for ``render_html``.
+    halves
+        Names of figures that stand side by side where there is room.
+    ways
+        Text and address of what belongs with the page.
+    """
+    drawn = {name: Markup(figure.to_json()) for name, figure in figures.items()}  # noqa: S704 - plotly escapes <, > and /
+    page = _environment().get_template("tear_sheet.html.j2")
+    library = _packed_library() if drawn else ""
+    shown = [name for name in halves if name in drawn]
+    text = page.render(report=context, figures=drawn, config=CONFIG, library=library, halves=shown, ways=ways)
+    return text.rstrip() + "\n"
+
+
+@cache
+def _packed_library() -> str:
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)).decode()
+
+
 def markdown_text(text: str) -> str:
     """Text that Markdown shows as it is, also inside a table: no markup, no HTML, one line."""
     plain = re.sub(r"\s+", " ", text).strip()
     escaped = _MARKDOWN_SPECIAL.sub(r"\\\1", plain)
     return re.sub(r"&(?=#?\w+;)", "&amp;", escaped).replace("<", "&lt;")
+
+
+def linked(text: str, links: Mapping[str, str]) -> Markup:
+    """Text as ``breakable`` has it, leading to its address where it has one."""
+    shown = breakable(text)
+    return Markup('<a href="{}">{}</a>').format(links[text], shown) if text in links else shown
 
 
 def breakable(text: str) -> Markup:
@@ -82,5 +121,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"markdown": markdown_text, "tone": tone, "breakable": breakable}
+    environment.filters |= {"markdown": markdown_text, "tone": tone, "linked": linked}
     return environment

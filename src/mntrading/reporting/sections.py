@@ -22,6 +22,7 @@ from mntrading.reporting.formats import (
     plural,
     quantity,
 )
+from mntrading.reporting.rules import rules_section
 from mntrading.reporting.screen_figures import Network, heat_map_caption, network_caption
 
 OUT_OF_SAMPLE = "out of sample, after costs"
@@ -75,6 +76,7 @@ def _context(
             *live,
             _performance_section(research),
             _lines_section(research),
+            rules_section(research.summary["rules"], research.reporting.n_table_rows),
             _robustness_section(research),
             _folds_section(research),
             _pairs_section(research),
@@ -141,6 +143,7 @@ def _captions(research: Research) -> dict[str, str]:
         "folds": "Pairs traded and net return of each trading window, by the day it begins.",
         "pair": f"{best}, the pair with the highest net out-of-sample P&L, in the newest windows it traded in. It was "
         "picked after the fact, to show the rule at work; it is not what to expect of a pair.",
+        "menu": "What each candidate was worth before trading, over all pairs and windows; ★ how often it was chosen.",
         "screening_heat_map": heat_map_caption(research.tests),
         "pair_network": network_caption(Network.of(research.live_screen["pairs"])),
         "calibration": "How often spreads reverted by the probability told, against the diagonal; points are as large "
@@ -399,7 +402,8 @@ def _lines_section(research: Research) -> Section:
             count(line["drawdown_days"]),
             count(line["n_trades"]),
         )
-        for name, line in every.items()
+        for name in _LINES
+        for line in (every[name],)
     ]
     columns = (
         "Line", "#Net return", "#Sharpe", f"#{percent(research.level, 0)} interval", "#True Sharpe above 0",
@@ -408,7 +412,7 @@ def _lines_section(research: Research) -> Section:
     days = count(summary["portfolio"]["roster"]["n_days"])
     note = (
         "True Sharpe above 0: probabilistic Sharpe ratio. Above luck: deflated Sharpe ratio, against the best that as "
-        "many trials without skill would show. Lines made of pairs that were picked pay for every pair traded; the "
+        "many trials without skill would show. Lines made of pairs that were picked pay for everything tried; the "
         f"others were picked from nothing. Days needed: the record that would show a true Sharpe above 0 at "
         f"{percent(research.level, 0)}; there are {days} days."
     )
@@ -492,7 +496,6 @@ def _robustness_section(research: Research) -> Section:
         "costs": f"{found['cost_multiple']:g} times the costs",
         "later": f"Decisions {bars} later",
         "earlier": "Filled at the close it decided on (nobody can trade this)",
-        "legging": "Second legs filled a bar late",
     }
     rows = [
         (
@@ -507,6 +510,12 @@ def _robustness_section(research: Research) -> Section:
         )
         for line in found["scenarios"]
     ]
+    late = found["late_legs"]
+    by_pair = (percent(late["net"], 2), percent(late["as_traded"], 2))
+    text_late = (
+        f"With every second leg filled a bar late in {percent(late['share'], 0)} of fills, the pairs one by one earn "
+        f"{by_pair[0]} of the capital instead of {by_pair[1]}; the netted book knows no legs."
+    )
     columns = (
         "Whole roster", "#Net return", "#Sharpe", f"#{percent(research.level, 0)} interval", "#Max drawdown",
         "#Before costs", "#Costs", "#Trades",
@@ -514,6 +523,7 @@ def _robustness_section(research: Research) -> Section:
     text = (
         "The whole roster traded again, nothing fitted anew. A result that one more bar of delay or a quarter of a "
         "deviation turns round was luck. Nothing was chosen by these figures.",
+        text_late,
     )
     return Section(
         "robustness",

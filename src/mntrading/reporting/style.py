@@ -22,8 +22,16 @@ NOTHING: Final = "#f7f8f8"
 NOT_SIGNIFICANT: Final = "#dadee2"
 STOPPED: Final = "#a3abb3"
 
+DIVERGING: Final = ("#dd9184", "#f0d2ca", "#fafaf9", "#c6dde6", "#74adc6")
+"""From loss to profit by way of nearly white: told apart without red and green, and dark text is legible on all."""
+
 FONT: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 CONFIG: Final = {"responsive": True, "displaylogo": False, "displayModeBar": False}
+
+
+def diverging() -> list[list[float | str]]:
+    """``DIVERGING`` as a colour scale."""
+    return [[i / (len(DIVERGING) - 1), colour] for i, colour in enumerate(DIVERGING)]
 
 
 def template() -> go.layout.Template:

@@ -24,7 +24,7 @@ from mntrading.params import (
     StatisticsParams,
 )
 from mntrading.pipelines.backtesting.benchmarks import PLACEBO, Z_RULE
-from mntrading.pipelines.backtesting.desk import Desk, Exchange, Funding
+from mntrading.pipelines.backtesting.desk import Desk, Exchange, Funding, Window
 from mntrading.pipelines.backtesting.summary import (
     PORTFOLIOS,
     attribution_documents,
@@ -44,7 +44,12 @@ from mntrading.pipelines.modelling.nodes import POOLED, model_id
 
 LOGGER = logging.getLogger(__name__)
 
-CURVE_COLUMNS = ("fold", "equity", "side", "units_a", "units_b")
+SIGNAL_COLUMNS = ("spread", "z", "hedge_ratio")
+"""What was decided on: with ``LEVELS``, all that is needed to draw a pair as it was traded."""
+
+CURVE_COLUMNS = ("fold", "equity", "side", "units_a", "units_b", "fees", "slippage", "borrow", *SIGNAL_COLUMNS)
+LEVELS = ("entry_z", "exit_z", "stop_z")
+_SUMMED = ("n_trades", "net_pnl", "gross_pnl", "costs")
 Chunk = tuple[dict[str, pd.DataFrame] | Commit, ...]
 
 
@@ -67,22 +72,25 @@ def backtest_pairs(
     funding = Funding(markets, funding_rates, backtest)
     desk = Desk(ohlcv_5m, predictions, pair_menus, parsed, funding, backtest, features, sizes)
 
-    def trade(pair_id: str) -> tuple[str, dict[str, PairResult]]:
-        return pair_id, {window.entry.fold.name: window.trade() for window in desk.windows(pair_id)}
+    def trade(pair_id: str) -> tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        traded = {window.entry.fold.name: (window, window.trade()) for window in desk.windows(pair_id)}
+        return pair_id, _curves(traded), _trades(traded), _windows(traded)
 
     pairs = parsed.pairs
-    for pair_id, results in fan_out(trade, list(pairs), compute, "backtest"):
-        yield {pair_id: _curves(results)}, {pair_id: _trades(results)}, {pair_id: _windows(results)}
+    for pair_id, curves, table, windows in fan_out(trade, list(pairs), compute, "backtest"):
+        yield {pair_id: curves}, {pair_id: table}, {pair_id: windows}
     made_from = {"ohlcv_5m": ohlcv_5m, "predictions": predictions, "pair_menus": pair_menus, "roster": roster}
     head = header(roster["as_of"], made_from, {"backtest": backtest, "features": features, "portfolio": sizes})
     commit = Commit(tuple(pairs), head)
     yield commit, commit, commit
 
 
-def _curves(results: Mapping[str, PairResult]) -> pd.DataFrame:
+def _curves(traded: Mapping[str, tuple[Window, PairResult]]) -> pd.DataFrame:
     parts = [
-        result.positions.assign(fold=fold, equity=result.equity)[list(CURVE_COLUMNS)]
-        for fold, result in results.items()
+        pd.concat([result.positions, result.costs, window.frame[list(SIGNAL_COLUMNS)]], axis=1).assign(
+            fold=fold, equity=result.equity
+        )[list(CURVE_COLUMNS)]
+        for fold, (window, result) in traded.items()
     ]
     if parts:
         return pd.concat(parts)
@@ -92,14 +100,24 @@ def _curves(results: Mapping[str, PairResult]) -> pd.DataFrame:
     )[list(CURVE_COLUMNS)]
 
 
-def _trades(results: Mapping[str, PairResult]) -> pd.DataFrame:
-    parts = [result.trades.assign(fold=fold) for fold, result in results.items() if len(result.trades)]
+def _trades(traded: Mapping[str, tuple[Window, PairResult]]) -> pd.DataFrame:
+    parts = [result.trades.assign(fold=fold) for fold, (_, result) in traded.items() if len(result.trades)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*TRADE_COLUMNS, "fold"])
 
 
-def _windows(results: Mapping[str, PairResult]) -> pd.DataFrame:
-    table = pd.DataFrame([{"fold": fold, **result.metrics} for fold, result in results.items()])
-    return table if len(table) else pd.DataFrame(columns=["fold", "n_trades", "net_pnl", "gross_pnl", "costs"])
+def _windows(traded: Mapping[str, tuple[Window, PairResult]]) -> pd.DataFrame:
+    table = pd.DataFrame(
+        [
+            {
+                "fold": fold,
+                "rule": window.item.label,
+                **{name: getattr(window.backtest.strategy, name) for name in LEVELS},
+                **result.metrics,
+            }
+            for fold, (window, result) in traded.items()
+        ]
+    )
+    return table if len(table) else pd.DataFrame(columns=["fold", "rule", *LEVELS, *_SUMMED])
 
 
 def backtest_portfolio(
@@ -172,6 +190,7 @@ def backtest_portfolio(
             dict(pair_menus),
             dict(candidate_returns),
             statistics,
+            backtest.menu.cost_multiple,
             sizes.capital,
         ),
     }
@@ -190,6 +209,7 @@ def _summary(
     menus: Mapping[str, pd.DataFrame],
     candidates: Mapping[str, pd.DataFrame],
     statistics: StatisticsParams,
+    cost_multiple: float,
     capital: float,
 ) -> dict[str, Any]:
     """Everything the summary says of the lines, the trading windows and the pairs."""
@@ -208,7 +228,7 @@ def _summary(
         "attribution": attribution,
         "monthly": monthly_documents(results, folds, capital),
         "candidates": candidate_document(returns, statistics),
-        "rules": rule_document(menus, candidates, statistics),
+        "rules": rule_document(menus, candidates, statistics, cost_multiple),
         "folds": by_fold,
         "pairs": pairs,
         "refused_entries": results["champions"].refused,

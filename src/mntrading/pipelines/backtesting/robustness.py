@@ -11,7 +11,7 @@ import pandas as pd
 from mntrading.core import metrics, portfolio
 from mntrading.core.lines import Attribution, line_performance, returns_in_windows, signals_of
 from mntrading.core.performance import Performance
-from mntrading.core.robustness import neighbourhood, scenarios
+from mntrading.core.robustness import late_legs, neighbourhood, scenarios
 from mntrading.core.roster import Roster
 from mntrading.core.schedule import Fold
 from mntrading.datasets import BarStore, Partitions
@@ -28,6 +28,7 @@ from mntrading.pipelines.common import fan_out, header, must_follow, number, num
 
 LOGGER = logging.getLogger(__name__)
 
+_LATE_LEGS = "late_legs"
 _FIGURES = (
     "total_return", "sharpe", "sharpe_low", "sharpe_high", "max_drawdown", "gross_pnl", "costs", "turnover", "n_trades",
     "hit_rate",
@@ -59,7 +60,8 @@ def probe_robustness(
     ways, cells = scenarios(backtest, robustness), neighbourhood(backtest, robustness)
 
     def variants(own: BacktestParams) -> list[tuple[str, BacktestParams, int]]:
-        found = [(way.name, way.backtest, way.shift_bars) for way in scenarios(own, robustness)]
+        again = (*scenarios(own, robustness), late_legs(own, robustness))
+        found = [(way.name, way.backtest, way.shift_bars) for way in again]
         return found + [(c.name, c.backtest, 0) for c in neighbourhood(own, robustness) if c.backtest is not None]
 
     def trade(pair_id: str) -> tuple[str, dict[str, pd.DataFrame]]:
@@ -70,7 +72,7 @@ def probe_robustness(
                 parts.setdefault(name, []).append(found)
         return pair_id, {name: pd.concat(some) for name, some in parts.items()}
 
-    names = [way.name for way in ways] + [cell.name for cell in cells]
+    names = [way.name for way in ways] + [_LATE_LEGS] + [cell.name for cell in cells]
     traded: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in names}
     for pair_id, found in fan_out(trade, list(parsed.pairs), compute, "robustness"):
         for name, trades in found.items():
@@ -98,6 +100,13 @@ def probe_robustness(
         "scenarios": [
             {"name": way.name, "looks_ahead": way.looks_ahead, **_figures(results[way.name], _FIGURES)} for way in ways
         ],
+        "late_legs": {
+            "share": robustness.legging.probability,
+            **{
+                name: sizes.pair_gross * sum(float(trades["net_pnl"].sum()) for trades in traded[key].values())
+                for name, key in (("as_traded", "as_traded"), ("net", _LATE_LEGS))
+            },
+        },
         "neighbourhood": [
             {
                 "entry_step": cell.entry_step,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -127,36 +128,44 @@ def candidate_document(returns: Mapping[str, pd.Series], statistics: StatisticsP
 
 
 def trials_of(returns: Mapping[str, pd.Series], candidates: Mapping[str, pd.DataFrame]) -> Trials:
-    """Everything that was tried: each pair's record with each candidate of its menu, or the pair's own without one."""
-    tried = []
-    for pair_id, daily in returns.items():
-        table = candidates[pair_id].drop(columns="fold").fillna(0.0)
-        tried += [table[name] for name in table] if table.shape[1] > 1 else [daily]
-    return Trials.of(tried)
+    """Everything that was tried, each pair with each candidate of its menu, and how far apart the pairs' records are.
+
+    The variance is that of the records that were traded. Over all candidates it would mostly say how much the dear ones
+    among them lose, which makes a high ratio by luck no likelier.
+    """
+    tried = sum(max(candidates[pair_id].shape[1] - 1, 1) for pair_id in returns)
+    return replace(Trials.of(returns.values()), n_trials=max(tried, 1))
 
 
 def rule_document(
-    menus: Mapping[str, pd.DataFrame], candidates: Mapping[str, pd.DataFrame], statistics: StatisticsParams
+    menus: Mapping[str, pd.DataFrame],
+    candidates: Mapping[str, pd.DataFrame],
+    statistics: StatisticsParams,
+    cost_multiple: float,
 ) -> dict[str, Any]:
     """The menu's candidates as strategies for the whole roster: what each earned in the trading windows.
 
-    A candidate's day is the sum over pairs of its net P&L on one unit of notional each.
+    A candidate's day is the sum over pairs of its net P&L on one unit of notional each; its worth, by which rules were
+    chosen, is the mean over pairs and formation windows.
     """
     parts = [table.drop(columns="fold") for table in candidates.values() if len(table)]
     table = pd.concat(parts).groupby(level=0).sum(min_count=0) if parts else pd.DataFrame()
     found = candidate_statistics(table, n_splits=statistics.pbo_splits, n_boot=statistics.n_boot, seed=statistics.seed)
     figures = ("pbo", "spa_lower", "spa_consistent", "spa_upper", "best_sharpe", "trials_variance", "block_length")
-    every = pd.concat(menus.values()) if menus else pd.DataFrame({"label": [], "chosen": [], "fold": []})
+    every = pd.concat(menus.values()) if menus else pd.DataFrame({"label": [], "chosen": [], "worth": []})
     chosen = every.loc[every["chosen"].astype("bool"), "label"].value_counts()
+    worth = every.groupby("label")["worth"].mean().to_dict()
     return {
         "n_candidates": found.n_candidates,
         "n_days": found.n_days,
         "n_windows": int(chosen.sum()),
+        "cost_multiple": cost_multiple,
         "best": found.best,
         **{name: number(getattr(found, name)) for name in figures},
         "candidates": [
             {
                 "label": str(label),
+                "worth": float(worth[label]),
                 "net_pnl": float(table[label].sum()),
                 "sharpe": number(metrics.sharpe(table[label])),
                 "n_chosen": int(chosen.get(label, 0)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -13,14 +14,18 @@ from mntrading.core.roster import Roster
 from mntrading.datasets import BarStore, Partitions
 from mntrading.params import BacktestParams, Block, ReportingParams, ScreeningParams, StatisticsParams
 from mntrading.pipelines.common import digest
+from mntrading.pipelines.reporting.sheets import sheet_addresses
+from mntrading.reporting.context import ReportContext
 from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research
 from mntrading.reporting.figures import draw
 from mntrading.reporting.render import render_html, render_markdown
 from mntrading.reporting.screen_figures import screen_figures
 from mntrading.reporting.sections import latest_context, research_context
+from mntrading.reporting.tear_sheets import PORTFOLIO
 
 RESEARCH_HTML = "_research_report.html"
 LATEST_HTML = "_latest_report.html"
+SHEETS = "tear_sheets"
 
 
 def render_research_report(
@@ -30,7 +35,8 @@ def render_research_report(
     roster: dict[str, Any],
     screened_pairs: Partitions,
     cointegration_tests: Partitions,
-    pair_features: Partitions,
+    pair_curves: Partitions,
+    pair_windows: Partitions,
     trades: Partitions,
     equity_curves: pd.DataFrame,
     backtest_summary: dict[str, Any],
@@ -45,11 +51,12 @@ def render_research_report(
 ) -> tuple[str, str, dict[str, Any]]:
     """What research found and how it would have traded: Markdown, HTML, and the figures as plotly has them."""
     research = _research(
-        ohlcv_1h, ohlcv_5m, markets, roster, screened_pairs, cointegration_tests, pair_features, trades,
+        ohlcv_1h, ohlcv_5m, markets, roster, screened_pairs, cointegration_tests, pair_curves,
+        pair_windows, trades,
         equity_curves, backtest_summary, robustness, model_scores, champion_registry, run_record,
         screening, backtest, statistics, reporting,
     )  # fmt: skip
-    context, figures = research_context(research, RESEARCH_HTML), draw(research)
+    context, figures = _with_sheets(research_context(research, RESEARCH_HTML), research, SHEETS), draw(research)
     plain = {name: _plain(figure) for name, figure in figures.items()}
     return render_markdown(context, figures), render_html(context, figures), plain
 
@@ -65,7 +72,8 @@ def render_report(
     roster: dict[str, Any],
     screened_pairs: Partitions,
     cointegration_tests: Partitions,
-    pair_features: Partitions,
+    pair_curves: Partitions,
+    pair_windows: Partitions,
     trades: Partitions,
     equity_curves: pd.DataFrame,
     backtest_summary: dict[str, Any],
@@ -80,14 +88,16 @@ def render_report(
 ) -> tuple[str, str]:
     """What to do now, and what it rests on; Markdown and HTML."""
     research = _research(
-        ohlcv_1h, ohlcv_5m, markets, roster, screened_pairs, cointegration_tests, pair_features, trades,
+        ohlcv_1h, ohlcv_5m, markets, roster, screened_pairs, cointegration_tests, pair_curves,
+        pair_windows, trades,
         equity_curves, backtest_summary, robustness, model_scores, champion_registry, run_record,
         screening, backtest, statistics, reporting,
     )  # fmt: skip
     stamp = f"{pd.Timestamp(position_state['as_of']):%Y%m%dT%H%M%SZ}"
     current = production_map["inputs"]["champion_registry"] == digest(champion_registry)
     live = Live(production_map, current, signals[stamp], latest_orders)
-    context, figures = latest_context(research, live, LATEST_HTML), draw(research)
+    context = _with_sheets(latest_context(research, live, LATEST_HTML), research, f"../backtest_results/{SHEETS}")
+    figures = draw(research)
     return render_markdown(context, figures), render_html(context, figures)
 
 
@@ -101,6 +111,12 @@ def draw_screen(
     return _plain(heat_map), _plain(network)
 
 
+def _with_sheets(context: ReportContext, research: Research, folder: str) -> ReportContext:
+    """The report with the way to the tear sheets, from the names of pairs too."""
+    links = sheet_addresses(research.roster, research.summary, folder)
+    return replace(context, pages=(("Tear sheets", links.pop(PORTFOLIO)),), links=links)
+
+
 def _plain(figure: go.Figure) -> dict[str, Any]:
     return dict(json.loads(figure.to_json()))
 
@@ -112,7 +128,8 @@ def _research(
     roster: Mapping[str, Any],
     screened_pairs: Partitions,
     cointegration_tests: Partitions,
-    pair_features: Partitions,
+    pair_curves: Partitions,
+    pair_windows: Partitions,
     trades: Partitions,
     equity_curves: pd.DataFrame,
     backtest_summary: Mapping[str, Any],
@@ -135,7 +152,7 @@ def _research(
         "model_scores": model_scores,
         "champion_registry": champion_registry,
     }
-    folders = {"ohlcv_1h": ohlcv_1h, "ohlcv_5m": ohlcv_5m, "pair_features": pair_features, "trades": trades}
+    folders = {"ohlcv_1h": ohlcv_1h, "ohlcv_5m": ohlcv_5m, "pair_curves": pair_curves, "trades": trades}
     hashes = {name: digest(value) for name, value in {**documents, **folders, "equity_curves": equity_curves}.items()}
     blocks = {"screening": screening, "backtest": backtest, "statistics": statistics}
     return Research(
@@ -147,7 +164,7 @@ def _research(
         tests=cointegration_tests[parsed.live.fold.stamp],
         summary=backtest_summary,
         equity=equity_curves,
-        best=_best(backtest_summary, pair_features, trades),
+        best=_best(backtest_summary, pair_curves, pair_windows, trades),
         robustness=robustness,
         scores=model_scores,
         registry=champion_registry,
@@ -162,12 +179,14 @@ def _research(
     )
 
 
-def _best(summary: Mapping[str, Any], pair_features: Partitions, trades: Partitions) -> PairRecord | None:
+def _best(
+    summary: Mapping[str, Any], pair_curves: Partitions, pair_windows: Partitions, trades: Partitions
+) -> PairRecord | None:
     """The pair of the highest net P&L, None where none was traded."""
     if not summary["pairs"]:
         return None
     pair_id = summary["pairs"][0]["pair_id"]
-    return PairRecord(pair_id, pair_features[pair_id], trades[pair_id])
+    return PairRecord(pair_id, pair_curves[pair_id], trades[pair_id], pair_windows[pair_id])
 
 
 def _bar_range(store: BarStore, source: str) -> BarRange:

@@ -3,6 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from mntrading.pipelines.reporting.nodes import render_report, render_research_report
+from mntrading.pipelines.reporting.sheets import draw_tear_sheets
 
 RESEARCH = [
     "ohlcv_1h",
@@ -11,7 +12,8 @@ RESEARCH = [
     "roster",
     "screened_pairs",
     "cointegration_tests",
-    "pair_features",
+    "pair_curves",
+    "pair_windows",
     "trades",
     "equity_curves",
     "backtest_summary",
@@ -27,7 +29,7 @@ RESEARCH = [
 
 
 def create_pipeline() -> Pipeline:
-    """The report of research, and the report of what is in production."""
+    """The report of research, the report of what is in production, and the tear sheets."""
     return Pipeline(
         [
             Node(
@@ -43,6 +45,33 @@ def create_pipeline() -> Pipeline:
                 outputs=["latest_report", "latest_report_html"],
                 name="render_report",
                 tags="report",
+            ),
+            Node(
+                draw_tear_sheets,
+                inputs=[
+                    "pair_menus",
+                    "pair_curves",
+                    "pair_windows",
+                    "trades",
+                    "equity_curves",
+                    "portfolio_fills",
+                    "ohlcv_5m",
+                    "roster",
+                    "markets",
+                    "backtest_summary",
+                    "champion_registry",
+                    "params:backtest",
+                    "params:feature_engineering.features",
+                    "params:portfolio",
+                    "params:statistics",
+                    "params:reporting",
+                    "params:compute",
+                    "tear_sheets_stored",
+                    "tear_sheet_images_stored",
+                ],
+                outputs=["tear_sheets", "tear_sheet_images"],
+                name="draw_tear_sheets",
+                tags=["research", "report"],
             ),
         ]
     )
