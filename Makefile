@@ -11,7 +11,7 @@ export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean
 .PHONY: fault-matrix fuzz-bars kill-loop disk-full test-s3 parity placebo
-.PHONY: bench-ingest bench-screen bench-features bench-train screen-bars skill
+.PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars skill
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -102,6 +102,15 @@ screen-bars: .venv/.dev ## The screen of real bars: make screen-bars BARS=/path/
 bench-features: .venv/.dev ## The rolling spread and all features, against pandas, polars and statsmodels
 	$(BIN)/python benchmarks/features.py
 
+.services/vectorbt/.ready: requirements-peers.lock | $(UV)
+	@echo "Installing vectorbt into .services"
+	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .services/vectorbt
+	@$(UV) pip install --quiet --python .services/vectorbt/bin/python --require-hashes -r requirements-peers.lock
+	@touch $@
+
+bench-backtest: .venv/.dev .services/vectorbt/.ready ## A pair and a sweep against vectorbt, pandas and plain Python, to equal P&L
+	$(BIN)/python benchmarks/backtest.py
+
 parity: .venv/.dev ## Live features against those of research, bit for bit
 	$(BIN)/python benchmarks/parity.py
 
@@ -112,6 +121,8 @@ lock: $(UV) ## Resolve the dependencies anew
 	  --extra build --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
 	echo 'swift~=2.38.0' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate - --output-file requirements-services.lock
+	echo 'vectorbt[rust]~=1.2.0' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate - --output-file requirements-peers.lock
 
 viz: .venv/.runtime ## Browse the lineage in a browser
 	$(BIN)/kedro viz run

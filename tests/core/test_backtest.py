@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from made_bars import AS_CONFIGURED, ON_TIME, UNWATCHED, A, B, bars_of, changed, grid, two_legs, until
 
 from mntrading.core.backtest import TRADE_COLUMNS, PairResult, run_pair, run_rules
+from mntrading.core.engine import day_ends
 from mntrading.core.engine_inputs import Book, late_fills
 from mntrading.core.features import build_features
 from mntrading.core.mackinnon import mackinnon_p_value
@@ -379,6 +380,58 @@ def test_the_engine_equals_the_reference(
     days = result.equity.groupby(result.equity.index.floor("D")).last()
     assert swept.returns[0].to_numpy().tolist() == np.diff(days.to_numpy(), prepend=1.0).tolist()
     assert swept.n_trades[0] == len(trades)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 1_000_000),
+    missing=st.sampled_from([0.0, 0.02]),
+    use_model=st.booleans(),
+    half_life=st.one_of(st.none(), st.floats(5, 200)),
+    cooldown=st.sampled_from([0, 5, 400]),
+    borrow=st.sampled_from([0.0, 40.0]),
+    carry=st.sampled_from(["borrow", "funding"]),
+    legging=st.sampled_from([0.0, 0.3]),
+    watched=st.booleans(),
+)
+def test_a_sweep_over_days_equals_its_rules_one_by_one_and_the_reference(
+    seed, missing, use_model, half_life, cooldown, borrow, carry, legging, watched
+):
+    case, n = random_case(seed, 1000, missing), 1000
+    rng, z = np.random.default_rng(seed), np.zeros(n)
+    for t in range(1, n):  # slow enough for positions over days
+        z[t] = 0.98 * z[t - 1] + rng.normal(0, 0.4)
+    case["features"]["z"] = np.where(rng.uniform(size=n) < 0.01, NAN, z)
+    watch = {"break_monitor": WATCHED.model_dump()} if watched else {}
+    params = BacktestParams(
+        strategy=changed(RULE, cooldown_bars=cooldown, stop_z=3.0, **watch),
+        costs=changed(COSTS, borrow_bps_per_day=borrow, carry=carry), fill_at="open",
+        legging=LeggingParams(probability=legging, seed=0), menu=AS_CONFIGURED,
+    )  # fmt: skip
+    levels = [(2.0, 0.5), (1.0, 0.0), (1.0, 0.5), (2.9, 0.0)]
+    all_params = [
+        changed(params, strategy=changed(params.strategy, entry_z=i, exit_z=o).model_dump()) for i, o in levels
+    ]
+    rules = [rule_of(p.strategy, half_life_bars=half_life, needs_probability=use_model) for p in all_params]
+    chance = case["probability"] if use_model else None
+    funding = case["funding"] if carry == "funding" else None
+    swept = run_rules(case["a"], case["b"], case["features"], params, rules, probability=chance, funding=funding)
+    assert len(swept.returns) == 4
+    for k, one in enumerate(all_params):
+        given = {"half_life_bars": half_life, "funding": funding}
+        result = run_pair(case["a"], case["b"], case["features"], one, chance, **given)
+        days = result.equity.groupby(result.equity.index.floor("D")).last()
+        assert swept.returns[k].to_numpy().tolist() == np.diff(days.to_numpy(), prepend=1.0).tolist()
+        assert swept.n_trades[k] == len(result.trades)
+    result, books, trades, _ = both(
+        case, params, use_model=use_model, half_life=half_life, book=Book(), funded=carry == "funding"
+    )
+    assert_equals_reference(result, books, trades, case["features"].index)
+
+
+def test_a_days_last_bar_is_found_where_days_have_none():
+    assert day_ends(np.array([0, 0, 2, 2, 2, 3]), 5).tolist() == [1, 1, 4, 5, 5]
+    assert day_ends(np.array([], dtype=np.int64), 0).tolist() == []
 
 
 def assert_identities(result: PairResult, case: dict[str, Any], params: BacktestParams) -> None:

@@ -19,8 +19,11 @@ from mntrading.core.strategy import (
     REASONS,
     Rule,
     StrategyState,
+    asks_monitor,
     decide,
     max_holding_bars,
+    next_entry,
+    next_exit,
     rule_of,
     step,
 )
@@ -245,3 +248,56 @@ def test_without_a_threshold_of_its_own_a_probability_is_its_rank(params):
     for threshold in (None, NAN, rule.probability_threshold):
         assert strategy.confidence(rule, z=2.0, probability=0.7, threshold=threshold) == 0.7
     assert strategy.confidence(rule, z=2.0, probability=1.0, threshold=1.0) == 1.0
+
+
+# ------------------------------------------------------------------- rows on which nothing is decided
+
+LEVELS = st.sampled_from([-4.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0])
+ROWS = st.lists(
+    st.one_of(LEVELS, st.floats(-5, 5), st.sampled_from([NAN, math.inf, -math.inf])), min_size=5, max_size=40
+)
+RULES = st.builds(
+    Rule,
+    needs_probability=st.booleans(),
+    entry_z=st.sampled_from([1.0, 2.0, 3.0]),
+    exit_z=st.sampled_from([0.0, 0.5]),
+    stop_z=st.sampled_from([3.0, 4.0, math.inf]),
+    probability_threshold=st.just(0.5),
+    min_hedge_ratio=st.just(0.2),
+    max_hedge_ratio=st.just(5.0),
+    max_holding_bars=st.one_of(st.just(NEVER), st.integers(1, 10)),
+    cooldown_bars=st.integers(0, 3),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows=ROWS, rule=RULES, first=st.integers(0, 5), data=st.data())
+def test_on_the_rows_a_flat_pair_skips_it_would_have_done_nothing(rows, rule, first, data):
+    z = np.array(rows)
+    found = next_entry(z, first, rule)
+    assert first <= found <= len(z)
+    for value in z[first:found]:
+        rest = data.draw(st.tuples(st.sampled_from([1.0, 6.0, NAN]), st.sampled_from([0.9, NAN]), *[st.booleans()] * 4))
+        assert decide(0, 0, 0, value, *rest, rule)[:4] == (0, 0, 0, HOLD)
+    if found < len(z):  # and no row is skipped for nothing
+        assert decide(0, 0, 0, z[found], 1.0, 0.9, False, False, True, False, rule)[3] == ENTER
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rows=ROWS, rule=RULES, first=st.integers(0, 5), side=st.sampled_from([-1, 1]), held=st.integers(0, 8),
+    every=st.integers(0, 7), data=st.data(),
+)  # fmt: skip
+def test_on_the_rows_a_held_position_skips_it_would_have_been_kept(rows, rule, first, side, held, every, data):
+    z = np.array(rows)
+    found = next_exit(z, first, len(z), side, held, rule, every)
+    assert first <= found <= len(z)
+    for value in z[first:found]:
+        rest = data.draw(st.tuples(st.sampled_from([1.0, 6.0, NAN]), st.sampled_from([0.9, NAN]), st.booleans()))
+        entries_allowed = data.draw(st.booleans())
+        assert not asks_monitor(side, held, 0, value, rule.entry_z, every)
+        assert decide(side, held, 0, value, *rest, False, entries_allowed, False, rule) == (side, held + 1, 0, HOLD, 0)
+        held += 1
+    if found < len(z):
+        asked = asks_monitor(side, held, 0, z[found], rule.entry_z, every)
+        assert decide(side, held, 0, z[found], 1.0, 0.9, False, asked, True, False, rule)[3] == EXIT

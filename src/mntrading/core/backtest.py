@@ -114,13 +114,14 @@ def run_pair(
     index = window_of(features)
     n = len(index)
     prices = prices_of(bars_a, bars_b, index, params, funding=funding)
-    told = told_of(features, strategy.entry_z, probability=probability, barred=barred)
+    told = told_of(features, probability=probability, barred=barred)
     rule = rule_of(strategy, half_life_bars=half_life_bars, needs_probability=needs_probability, threshold=threshold)
     kept, value, where = np.zeros((len(BOOK_COLUMNS), n)), np.zeros((n // 2 + 1, 12)), _no_rows(n // 2 + 1)
     daily = np.empty(_n_days(prices))
     trades = engine.trade(
         prices, told, rule, charges_of(params.costs, sizes, index), lots_of(sizes),
-        monitor_of(bars_a, bars_b, features, params.strategy.break_monitor), True, kept, value, where, daily,
+        monitor_of(bars_a, bars_b, features, params.strategy.break_monitor), True, kept, value, where,
+        engine.day_ends(prices.day, len(daily)), daily, np.zeros(0, dtype=np.uint8),
     )  # fmt: skip
     columns = dict(zip(BOOK_COLUMNS, kept, strict=True))
     equity = pd.Series(columns["equity"], index=index, name="equity")
@@ -160,8 +161,8 @@ def run_rules(
 ) -> Sweep:
     """``run_pair`` of many rules on the same signals, of which only the days' returns and the trades are kept.
 
-    A rule's equity at each day's end is that of ``run_pair``, bit for bit. While a rule is flat its pass jumps to the
-    next bar that may be entered on, so that a hundred rules cost little more than a few passes.
+    A rule's equity at each day's end is that of ``run_pair``, bit for bit. A pass skips the bars on which its rule does
+    nothing, so that a hundred rules cost little more than a few passes bar by bar.
 
     Look-ahead: that of ``run_pair``.
 
@@ -175,13 +176,13 @@ def run_rules(
     index = window_of(features)
     sizes = book or Book()
     prices = prices_of(bars_a, bars_b, index, params, funding=funding)
-    told = told_of(features, min(rule.entry_z for rule in rules), probability=probability, barred=barred)
+    told = told_of(features, probability=probability, barred=barred)
     daily, trades = np.empty((len(rules), _n_days(prices))), np.zeros(len(rules), dtype=np.int64)
     engine.sweep(
         prices, told, np.array(rules, dtype=np.float64), charges_of(params.costs, sizes, index), lots_of(sizes),
         monitor_of(bars_a, bars_b, features, params.strategy.break_monitor), daily, trades,
     )  # fmt: skip
-    days = index.floor("D").unique()
+    days = index[engine.day_ends(prices.day, daily.shape[1])].floor("D")
     returns = np.diff(daily, axis=1, prepend=1.0).T
     return Sweep(pd.DataFrame(returns, index=days), trades)
 

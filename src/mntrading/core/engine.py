@@ -1,7 +1,8 @@
 """The compiled engine of the pair backtest: one pass over the bars, one rule, one book.
 
-``trade`` is the only place where decisions become fills. While it is flat it skips to the next bar that may be entered
-on. With ``keep`` it writes the book of every bar; without, as a sweep over many rules asks for it, each day's equity.
+``trade`` is the only place where decisions become fills. It skips the bars on which the decision step does nothing:
+flat to the next bar that may be entered on, and held, with no more than carry and marks, to the next that may be left.
+With ``keep`` it writes the book of every bar; without, as a sweep over many rules asks for it, each day's equity.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import numpy as np
 
 from mntrading.core.break_monitor import Monitor
 from mntrading.core.compiled import compiled
-from mntrading.core.strategy import Rule, decide, is_broken
-from mntrading.core.types import BoolArray, FloatArray, IntArray
+from mntrading.core.strategy import Rule, asks_monitor, decide, is_broken, next_entry, next_exit
+from mntrading.core.types import BoolArray, ByteArray, FloatArray, IntArray
 
 BOOK_COLUMNS: Final = (
     "equity", "cash", "units_a", "units_b", "side", "fees", "slippage", "borrow", "turnover",
@@ -32,13 +33,15 @@ class Prices(NamedTuple):
 
     ``liquidity`` is the usual quote volume of a bar as known before it, ``funding`` the share of the marked notional
     that longs pay on the bar, ``late`` the bars on which the second leg's fill slips to the next one, ``day`` the
-    number of each bar's UTC day counted from the first.
+    number of each bar's UTC day counted from the first. ``mark`` is the last known close, which a position is worth.
     """
 
     fill_a: FloatArray
     fill_b: FloatArray
     close_a: FloatArray
     close_b: FloatArray
+    mark_a: FloatArray
+    mark_b: FloatArray
     liquidity_a: FloatArray
     liquidity_b: FloatArray
     funding_a: FloatArray
@@ -48,14 +51,13 @@ class Prices(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What the decision step is told of each bar; ``next_event`` is the first row from each on that may enter."""
+    """What the decision step is told of each bar."""
 
     z: FloatArray
     hedge_ratio: FloatArray
     beta: FloatArray
     probability: FloatArray
     barred: BoolArray
-    next_event: IntArray
 
 
 class Charges(NamedTuple):
@@ -82,16 +84,21 @@ class Lots(NamedTuple):
 
 
 @compiled
-def next_events(z: FloatArray, level: float) -> IntArray:
-    """For each row the first row from it on with ``|z| >= level``, the number of rows where there is none."""
-    n = z.shape[0]
-    out = np.empty(n, dtype=np.int64)
-    following = n
-    for t in range(n - 1, -1, -1):
-        if abs(z[t]) >= level:
-            following = t
-        out[t] = following
+def last_known(values: FloatArray) -> FloatArray:
+    """Each row's value, or the one last known before it; NaN before the first."""
+    out = np.empty_like(values)
+    last = np.nan
+    for t in range(values.shape[0]):
+        if not np.isnan(values[t]):
+            last = values[t]
+        out[t] = last
     return out
+
+
+@compiled
+def day_ends(day: IntArray, days: int) -> IntArray:
+    """Row of the last bar of each of ``days`` days, that of the day before where a day has none."""
+    return np.searchsorted(day, np.arange(days), side="right") - 1
 
 
 @compiled
@@ -112,9 +119,17 @@ def _lots_of(units: float, price: float, lot: float, min_notional: float, notion
 
 
 @compiled
+def _carry(worth_a: float, worth_b: float, funding_a: float, funding_b: float, charges: Charges) -> float:
+    """What holding over a bar costs, by what the legs were worth before it."""
+    if charges.by_funding:
+        return float(worth_a * funding_a + worth_b * funding_b)
+    return float((max(-worth_a, 0.0) + max(-worth_b, 0.0)) * charges.borrow_rate)
+
+
+@compiled
 def trade(
     prices: Prices, told: Told, rule: Rule, charges: Charges, lots: Lots, monitor: Monitor, keep: bool,
-    book: FloatArray, value: FloatArray, where: IntArray, daily: FloatArray,
+    book: FloatArray, value: FloatArray, where: IntArray, ends: IntArray, daily: FloatArray, tested: ByteArray,
 ) -> int:  # fmt: skip
     """Trade one rule over a window; flat before the first bar and after the last. Returns the number of trades.
 
@@ -134,14 +149,22 @@ def trade(
     where
         Per trade: rows of entry decision, entry fill, exit decision and exit fill, side, reason, bars held, and
         whether it touched a missing bar.
+    ends
+        ``day_ends``.
     daily
         Equity at the end of each day, shape (days,); filled in any case.
+    tested
+        What the break monitor said before an entry on each row, 0 where it was not asked, 1 for no break, 2 for one:
+        read, and added to for the rules to come. Empty for one rule alone.
     """
-    n = told.z.shape[0]
+    # taken apart once: an array of a tuple costs its reference count wherever it is used
+    fill_a, fill_b, close_a, close_b, mark_a, mark_b, liquidity_a, liquidity_b, funding_a, funding_b, late, _ = prices
+    z, hedge_ratio, beta, probability, barred = told
+    n = z.shape[0]
+    free = not charges.by_funding and charges.borrow_rate == 0.0
     trades = 0
     cash = 1.0
     units_a = units_b = 0.0
-    mark_a = mark_b = np.nan
     side = held = cooldown = 0
     held_beta = 0.0
     filled_side = 0
@@ -150,35 +173,58 @@ def trade(
     trade_costs = entry_cash = 0.0
     price_a = price_b = 0.0
     daily[:] = np.nan
+    today = 0
     t = 0
     while t < n:
-        if side == 0 and pending == 0 and cooldown == 0:
-            # flat until the next bar that may be entered on
-            following = told.next_event[t]
+        if pending == 0 and side == 0:
+            # flat: to the next bar on which an entry may be decided
+            following = min(t + cooldown, n)
+            cooldown -= following - t
+            following = next_entry(z, following, rule)
             if keep:
                 book[0, t:following] = cash
                 book[1, t:following] = cash
-            t = following
-            if t >= n:
+            if following >= n:
                 break
-        here = not (np.isnan(prices.fill_a[t]) or np.isnan(prices.fill_b[t]))
+            t = following
+        elif pending == 0 and t < n - 2:
+            # held: to the next bar on which an exit may be decided, with carry and marks bar by bar
+            following = next_exit(z, t, n - 2, side, held, rule, monitor.every)
+            held += following - t
+            while t < following:
+                while ends[today] < t:
+                    today += 1
+                stop = min(following, ends[today] + 1)
+                for row in range(t, stop if keep or not free else t):
+                    carry = 0.0
+                    if not free:
+                        worth_a, worth_b = units_a * mark_a[row - 1], units_b * mark_b[row - 1]
+                        carry = _carry(worth_a, worth_b, funding_a[row], funding_b[row], charges)
+                        cash -= carry
+                    if keep:
+                        trade_costs += carry
+                        book[0, row], book[1, row] = cash + (units_a * mark_a[row] + units_b * mark_b[row]), cash
+                        book[2, row], book[3, row], book[4, row], book[7, row] = units_a, units_b, side, carry
+                        if np.isnan(fill_a[row]) or np.isnan(fill_b[row]):
+                            where[trades, 7] = 1
+                t = stop
+                if t == ends[today] + 1:
+                    daily[today] = cash + (units_a * mark_a[t - 1] + units_b * mark_b[t - 1])
         last = t == n - 1
         fees = slippage = carry = turnover = 0.0
         # what holding cost over the bar that has just passed
-        if filled_side != 0:
-            if charges.by_funding:
-                carry = units_a * mark_a * prices.funding_a[t] + units_b * mark_b * prices.funding_b[t]
-            else:
-                carry = (max(-units_a * mark_a, 0.0) + max(-units_b * mark_b, 0.0)) * charges.borrow_rate
+        if filled_side != 0 and not free:
+            carry = _carry(units_a * mark_a[t - 1], units_b * mark_b[t - 1], funding_a[t], funding_b[t], charges)
             cash -= carry
             trade_costs += carry
+        here = not (np.isnan(fill_a[t]) or np.isnan(fill_b[t])) if keep or pending != 0 else True
         if pending == _ENTRY and not here:  # the bar to fill on is missing: the entry is off
             side = held = 0
             pending = 0
         elif pending != 0 and (here or (last and pending != _ENTRY)):
             # a window's last bar may be missing: what is held is then closed at the last known prices, and says so
-            at_a, at_b = (prices.fill_a[t], prices.fill_b[t]) if here else (mark_a, mark_b)
-            slips = prices.late[t] and t < n - 2
+            at_a, at_b = (fill_a[t], fill_b[t]) if here else (mark_a[t - 1], mark_b[t - 1])
+            slips = late[t] and t < n - 2
             trade_a = trade_b = 0.0
             if pending == _ENTRY:
                 trade_a, trade_b = next_a, 0.0 if slips else next_b
@@ -200,9 +246,11 @@ def trade(
             worth_a, worth_b = abs(trade_a) * at_a, abs(trade_b) * at_b
             turnover = worth_a + worth_b
             fees = turnover * charges.fee_rate
-            slippage = worth_a * slippage_rate(worth_a, prices.liquidity_a[t], charges) + worth_b * slippage_rate(
-                worth_b, prices.liquidity_b[t], charges
-            )
+            rate_a = rate_b = charges.slippage_rate
+            if charges.impact_rate != 0.0:
+                rate_a = slippage_rate(worth_a, liquidity_a[t], charges)
+                rate_b = slippage_rate(worth_b, liquidity_b[t], charges)
+            slippage = worth_a * rate_a + worth_b * rate_b
             cash -= trade_a * at_a + trade_b * at_b + fees + slippage
             trade_costs += fees + slippage
             units_a += trade_a
@@ -225,62 +273,71 @@ def trade(
                 filled_side = 0
                 trades += 1
                 pending = 0
-        if not np.isnan(prices.close_a[t]):
-            mark_a = prices.close_a[t]
-        if not np.isnan(prices.close_b[t]):
-            mark_b = prices.close_b[t]
         if keep and filled_side != 0 and not here:
             where[trades, 7] = 1
-        equity = cash
-        if filled_side != 0:
-            equity += units_a * mark_a + units_b * mark_b
-        daily[prices.day[t]] = equity
-        if keep:
-            book[0, t], book[1, t] = equity, cash
-            if filled_side != 0 or turnover != 0.0:
-                book[2, t], book[3, t], book[4, t] = units_a, units_b, filled_side
-                book[5, t], book[6, t], book[7, t], book[8, t] = fees, slippage, carry, turnover
+        while ends[today] < t:
+            today += 1
+        if keep or filled_side == 0 or t == ends[today]:
+            equity = cash
+            if filled_side != 0:
+                equity += units_a * mark_a[t] + units_b * mark_b[t]
+            daily[today] = equity
+            if keep:
+                book[0, t], book[1, t] = equity, cash
+                if filled_side != 0 or turnover != 0.0:
+                    book[2, t], book[3, t], book[4, t] = units_a, units_b, filled_side
+                    book[5, t], book[6, t], book[7, t], book[8, t] = fees, slippage, carry, turnover
         if pending == _SECOND_IN and t == n - 2:
             # no bar is left to complete the entry and leave again: what is held is closed on the last one
             side = 0
             pending = _EXIT
             if keep:
                 where[trades, 2], where[trades, 5], where[trades, 6] = t, 5, t - where[trades, 0]
-                value[trades, 3], value[trades, 10] = 0.0, told.z[t]
+                value[trades, 3], value[trades, 10] = 0.0, z[t]
         elif pending == 0 and not last:
-            # the decision at this bar's close, to be filled on the next bar
+            # the decision at this bar's close, to be filled on the next bar; a held position needs no more than z
             before = side
-            priced = not (np.isnan(prices.close_a[t]) or np.isnan(prices.close_b[t]))
-            broken = is_broken(side, held, cooldown, held_beta, told.z[t], told.beta[t], rule.entry_z, monitor, t)
+            hedge, chance, unlike, priced = np.nan, np.nan, False, True
+            if side == 0:
+                hedge = hedge_ratio[t]
+                priced = not (np.isnan(close_a[t]) or np.isnan(close_b[t]))
+                if rule.needs_probability:
+                    chance, unlike = probability[t], barred[t]
+            broken = False
+            if monitor.every != 0:
+                # before an entry the test is the same for every rule
+                ask = side == 0 and asks_monitor(side, held, cooldown, z[t], rule.entry_z, monitor.every)
+                if ask and len(tested) and tested[t] != 0:
+                    broken = tested[t] == 2
+                else:
+                    broken = is_broken(side, held, cooldown, held_beta, z[t], beta[t], rule.entry_z, monitor, t)
+                    if ask and len(tested):
+                        tested[t] = 2 if broken else 1
             side, held, cooldown, action, reason = decide(
-                side, held, cooldown, told.z[t], told.hedge_ratio[t], told.probability[t], told.barred[t], broken,
-                priced, t >= n - 2, rule,
-            )  # fmt: skip
+                side, held, cooldown, z[t], hedge, chance, unlike, broken, priced, t >= n - 2, rule
+            )
             if action == 1:
-                hedge = told.hedge_ratio[t]
-                held_beta = told.beta[t]
+                held_beta = beta[t]
                 gross_a = 1.0 / (1.0 + hedge)
                 next_a = _lots_of(
-                    side * gross_a / prices.close_a[t], prices.close_a[t], lots.lot_a, lots.min_notional_a,
-                    charges.notional,
-                )  # fmt: skip
+                    side * gross_a / close_a[t], close_a[t], lots.lot_a, lots.min_notional_a, charges.notional
+                )
                 next_b = _lots_of(
-                    -side * gross_a * hedge / prices.close_b[t], prices.close_b[t], lots.lot_b, lots.min_notional_b,
-                    charges.notional,
-                )  # fmt: skip
+                    -side * gross_a * hedge / close_b[t], close_b[t], lots.lot_b, lots.min_notional_b, charges.notional
+                )
                 if next_a == 0.0 or next_b == 0.0:  # below the exchange's smallest order: neither leg
                     side = 0
                 else:
                     pending = _ENTRY
                     if keep:
                         where[trades, 0], where[trades, 4], where[trades, 7] = t, side, 0
-                        value[trades, 8], value[trades, 9], value[trades, 11] = told.z[t], told.probability[t], hedge
+                        value[trades, 8], value[trades, 9], value[trades, 11] = z[t], probability[t], hedge
             elif action == 2:
                 pending = _EXIT
                 if keep:
                     where[trades, 2], where[trades, 4], where[trades, 5] = t, before, reason
                     where[trades, 6] = t - where[trades, 0]
-                    value[trades, 10] = told.z[t]
+                    value[trades, 10] = z[t]
         elif pending in (_EXIT, _SECOND_OUT):
             # the strategy is flat and its cool-down runs, whether or not the exit could be filled yet
             cooldown = max(cooldown - 1, 0)
@@ -299,8 +356,10 @@ def sweep(
 ) -> None:  # fmt: skip
     """``trade`` many rules on the same signals: equity by day in ``daily`` (rules, days), and each rule's trades.
 
-    ``rules`` has one ``Rule`` a row. ``told.next_event`` must hold for the lowest entry level among them.
+    ``rules`` has one ``Rule`` a row.
     """
+    ends = day_ends(prices.day, daily.shape[1])
+    tested = np.zeros(told.z.shape[0], dtype=np.uint8)
     book, value, where = np.empty((0, 0)), np.empty((0, 0)), np.empty((0, 0), dtype=np.int64)
     for k in range(rules.shape[0]):
         levels = rules[k]
@@ -308,4 +367,4 @@ def sweep(
             levels[0] != 0.0, levels[1], levels[2], levels[3], levels[4], levels[5], levels[6], int(levels[7]),
             int(levels[8]),
         )  # fmt: skip
-        trades[k] = trade(prices, told, rule, charges, lots, monitor, False, book, value, where, daily[k])
+        trades[k] = trade(prices, told, rule, charges, lots, monitor, False, book, value, where, ends, daily[k], tested)

@@ -72,6 +72,9 @@ class Grid:
         """Columns of a symbol's bars, which are in order of time; NaN where the grid has a bar and they have none."""
         opens = times_ms(bars["timestamp"])
         first, last = np.searchsorted(opens, (self.start, self.start + self.n * self.step))
+        steps = np.diff(opens[first:last], prepend=self.start - self.step)
+        if len(steps) == self.n and bool((steps == self.step).all()):  # none is missing
+            return tuple(bars[name].to_numpy(dtype=np.float64)[first:last].copy() for name in names)
         row, rest = np.divmod(opens[first:last] - self.start, self.step)
         out = np.full((len(names), self.n), np.nan)
         on = rest == 0
@@ -111,8 +114,8 @@ def prices_of(
         funding_a, funding_b = (due_rates(rates, index) for rates in funding)
     day = (grid.start + np.arange(grid.n, dtype=np.int64) * grid.step) // _DAY_MS
     return Prices(
-        fill_a, fill_b, close_a, close_b, usual_a, usual_b, funding_a, funding_b,
-        late_fills(index, params.legging), day - day[0] if grid.n else day,
+        fill_a, fill_b, close_a, close_b, engine.last_known(close_a), engine.last_known(close_b), usual_a, usual_b,
+        funding_a, funding_b, late_fills(index, params.legging), day - day[0] if grid.n else day,
     )  # fmt: skip
 
 
@@ -158,12 +161,9 @@ def window_of(features: pd.DataFrame) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(features.index)
 
 
-def told_of(
-    features: pd.DataFrame, entry_z: float, *, probability: pd.Series | None = None, barred: pd.Series | None = None
-) -> Told:
-    """Signals of every row; no rule they are for enters below ``entry_z``."""
+def told_of(features: pd.DataFrame, *, probability: pd.Series | None = None, barred: pd.Series | None = None) -> Told:
+    """Signals of every row."""
     index = window_of(features)
-    z = features["z"].to_numpy(dtype=np.float64)
     chance = np.full(len(index), np.nan)
     if probability is not None:
         chance = probability.reindex(index).to_numpy(dtype=np.float64)
@@ -171,10 +171,10 @@ def told_of(
     if barred is not None:
         novel[:] = barred.reindex(index, fill_value=False).to_numpy(dtype=bool)
     beta = features["beta"] if "beta" in features else features["hedge_ratio"]
-    return Told(
-        z, features["hedge_ratio"].to_numpy(dtype=np.float64), beta.to_numpy(dtype=np.float64), chance, novel,
-        engine.next_events(z, entry_z),
-    )  # fmt: skip
+    z, hedge, slope = (
+        np.ascontiguousarray(column, dtype=np.float64) for column in (features["z"], features["hedge_ratio"], beta)
+    )
+    return Told(z, hedge, slope, chance, novel)
 
 
 def charges_of(costs: CostParams, book: Book, index: pd.DatetimeIndex) -> Charges:

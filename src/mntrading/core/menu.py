@@ -373,7 +373,7 @@ def _by_block(
     Blocks are whole days; each is begun and left flat, so a day belongs to one block and no trade to two.
     """
     index = window_of(frame)
-    told = told_of(frame, min(item.levels.entry_z for item in items))
+    told = told_of(frame)
     monitor = monitor_of(market.bars_a, market.bars_b, frame, params.strategy.break_monitor)
     charges, lots = charges_of(params.costs, market.book, index), lots_of(market.book)
     rules = np.array(
@@ -405,8 +405,7 @@ def _prices_in(prices: Prices, part: slice) -> Prices:
 
 
 def _told_in(told: Told, part: slice) -> Told:
-    cut = Told._make(column[part] for column in told)
-    return cut._replace(next_event=np.minimum(cut.next_event - part.start, part.stop - part.start))
+    return Told._make(column[part] for column in told)
 
 
 def _overfitting(pnl: FloatArray) -> float:

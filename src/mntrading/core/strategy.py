@@ -10,6 +10,7 @@ import numpy as np
 from mntrading.core import break_monitor
 from mntrading.core.break_monitor import Monitor
 from mntrading.core.compiled import compiled
+from mntrading.core.types import FloatArray
 from mntrading.params import StrategyParams
 
 HOLD: Final = 0
@@ -77,6 +78,14 @@ class StrategyState:
 
 
 @compiled
+def asks_monitor(side: int, bars_held: int, cooldown: int, z: float, entry_z: float, every: int) -> bool:
+    """Whether the break monitor is asked on a bar, as ``is_broken`` says."""
+    if every == 0:
+        return False
+    return (bars_held + 1) % every == 0 if side != 0 else cooldown == 0 and abs(z) >= entry_z
+
+
+@compiled
 def is_broken(
     side: int, bars_held: int, cooldown: int, beta: float, z: float, beta_now: float, entry_z: float,
     monitor: Monitor, row: int,
@@ -88,11 +97,9 @@ def is_broken(
 
     Look-ahead: uses bars up to and including ``row``.
     """
-    if monitor.every == 0:
+    if not asks_monitor(side, bars_held, cooldown, z, entry_z, monitor.every):
         return False
-    if side != 0:
-        return (bars_held + 1) % monitor.every == 0 and break_monitor.broken(monitor, beta, row)
-    return cooldown == 0 and abs(z) >= entry_z and break_monitor.broken(monitor, beta_now, row)
+    return break_monitor.broken(monitor, beta if side != 0 else beta_now, row)
 
 
 @compiled
@@ -158,6 +165,41 @@ def decide(
     if broken:
         return 0, 0, 0, 0, 15
     return (-1 if z > 0 else 1), 0, 0, 1, 1
+
+
+@compiled
+def next_entry(z: FloatArray, first: int, rule: Rule) -> int:
+    """First row from ``first`` on which a pair that is flat and not cooling down may enter, else the number of rows.
+
+    ``decide`` does nothing on the rows before it, whatever else is known of them, so a caller may skip them.
+    """
+    # unsigned, so never a row from the end: that halves the time of the loop
+    row, rows = np.uint64(first), np.uint64(z.shape[0])
+    while row < rows and not (abs(z[row]) >= rule.entry_z and abs(z[row]) < rule.stop_z):
+        row += np.uint64(1)
+    return int(np.int64(row))
+
+
+@compiled
+def next_exit(z: FloatArray, first: int, end: int, side: int, bars_held: int, rule: Rule, every: int) -> int:
+    """First row from ``first`` up to ``end`` on which a held position may be left, ``end`` where there is none.
+
+    ``decide`` holds on the rows before it, provided that none is ``closing`` and that the break monitor is asked every
+    ``every`` bars of a position (0 for never), so a caller may skip them.
+
+    Parameters
+    ----------
+    bars_held
+        Before the decision on ``first``.
+    """
+    end = min(end, first + max(rule.max_holding_bars - bars_held - 1, 0))
+    if every > 0:
+        end = min(end, first + every - 1 - bars_held % every)
+    low, high = (-rule.stop_z, -rule.exit_z) if side > 0 else (rule.exit_z, rule.stop_z)
+    row, rows = np.uint64(first), np.uint64(max(end, first))
+    while row < rows and not (z[row] >= high or z[row] <= low):
+        row += np.uint64(1)
+    return int(np.int64(row))
 
 
 def rule_of(
