@@ -86,7 +86,7 @@ def test_no_datasets_are_no_rows_and_no_model():
 
 
 def test_a_gap_below_the_horizon_is_refused():
-    free = {"fee_rate": 0.0, "slippage_bps": 0.0, "borrow_bps_per_day": 0.0}
+    free = {"fee_rate": 0.0, "slippage_bps": 0.0, "borrow_bps_per_day": 0.0, "impact_bps": 0.0, "carry": "borrow"}
     trade = {"barriers_in": "notional", "take_profit": 1.0, "stop_loss": 1.0, "fill_at": "open", "costs": free}
     labels = LabelParams(label_type="z_threshold", zscore_threshold=1.5, revert_z=0.5, horizon=12, net_pnl=trade)
     check_gap(FAST, labels)
