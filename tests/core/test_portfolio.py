@@ -577,3 +577,24 @@ def test_later_prices_change_no_earlier_equity(cut):
     moved = simulate(signals, close.mask(later, 10 * close), fill.mask(later, 10 * fill), {}, P, COSTS)
     pd.testing.assert_series_equal(whole.equity.iloc[: cut + 1], moved.equity.iloc[: cut + 1], check_exact=True)
     assert whole.equity.iloc[cut + 1] != moved.equity.iloc[cut + 1]
+
+
+def test_impact_goes_by_the_root_of_an_orders_share_in_the_usual_volume():
+    close = pd.DataFrame({"A": [10.0] * 6, "B": [20.0] * 6}, index=grid(6))
+    signals = {1: [enter(AB)], 3: [leave(AB)]}
+    costs = changed(COSTS, slippage_bps=2.0, impact_bps=8.0, borrow_bps_per_day=0.0)
+    usual = pd.DataFrame({"A": [40_000.0] * 6, "B": [160_000.0] * 6}, index=close.index)
+    result = simulate(signals, close, close, {}, WIDE, costs, liquidity=usual)
+    leg = result.fills["quantity"].abs().iloc[0] * 10.0
+    expected = leg * (2.0 + 8.0 * np.sqrt(leg / 40_000)) + leg * (2.0 + 8.0 * np.sqrt(leg / 160_000))
+    assert result.costs["slippage"].iloc[2] == pytest.approx(expected * 1e-4)
+    assert_trades_add_up(result, P.capital)
+    nothing_traded = simulate(signals, close, close, {}, WIDE, costs, liquidity=usual * 0.0)
+    assert nothing_traded.costs["slippage"].iloc[2] == pytest.approx(2 * leg * (2.0 + 8.0 * 10.0) * 1e-4)
+
+
+@pytest.mark.parametrize("needs", [{"impact_bps": 1.0}, {"carry": "funding"}])
+def test_costs_whose_market_data_is_missing_are_refused(needs):
+    close, fill = matrices(20, 5, SYMBOLS)
+    with pytest.raises(ParameterError, match="volume|funding"):
+        simulate({3: [enter(AB)]}, close, fill, {}, P, changed(COSTS, **needs))
