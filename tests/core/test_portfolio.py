@@ -596,5 +596,5 @@ def test_impact_goes_by_the_root_of_an_orders_share_in_the_usual_volume():
 @pytest.mark.parametrize("needs", [{"impact_bps": 1.0}, {"carry": "funding"}])
 def test_costs_whose_market_data_is_missing_are_refused(needs):
     close, fill = matrices(20, 5, SYMBOLS)
-    with pytest.raises(ParameterError, match="volume|funding"):
+    with pytest.raises(ParameterError, match=r"volume|funding"):
         simulate({3: [enter(AB)]}, close, fill, {}, P, changed(COSTS, **needs))
