@@ -189,6 +189,7 @@ def backtest_portfolio(
             windows,
             dict(pair_menus),
             dict(candidate_returns),
+            tried,
             statistics,
             backtest.menu.cost_multiple,
             sizes.capital,
@@ -208,6 +209,7 @@ def _summary(
     windows: Mapping[str, pd.DataFrame],
     menus: Mapping[str, pd.DataFrame],
     candidates: Mapping[str, pd.DataFrame],
+    tried: selection.Tried,
     statistics: StatisticsParams,
     cost_multiple: float,
     capital: float,
@@ -215,7 +217,7 @@ def _summary(
     """Everything the summary says of the lines, the trading windows and the pairs."""
     folds = [entry.fold for entry in roster.completed]
     returns = pair_returns(curves, roster)
-    trials = trials_of(returns, candidates)
+    trials = trials_of(returns, tried)
     lines = line_documents(results, folds, statistics, capital, trials)
     totals = {name: lines[name] for name in PORTFOLIOS}
     benchmarks = {name: line for name, line in lines.items() if name not in PORTFOLIOS}

@@ -127,14 +127,15 @@ def candidate_document(returns: Mapping[str, pd.Series], statistics: StatisticsP
     }
 
 
-def trials_of(returns: Mapping[str, pd.Series], candidates: Mapping[str, pd.DataFrame]) -> Trials:
-    """Everything that was tried, each pair with each candidate of its menu, and how far apart the pairs' records are.
+def trials_of(returns: Mapping[str, pd.Series], tried: Mapping[tuple[str, str], int]) -> Trials:
+    """Everything that was tried, as the choice of champions counts it, and how far apart the pairs' records are.
 
-    The variance is that of the records that were traded. Over all candidates it would mostly say how much the dear ones
-    among them lose, which makes a high ratio by luck no likelier.
+    A pair counts with the most that was tried for it in any window. The variance is that of the records traded:
+    over all candidates it would mostly say how much the dear ones among them lose, which makes a high ratio by luck no
+    likelier.
     """
-    tried = sum(max(candidates[pair_id].shape[1] - 1, 1) for pair_id in returns)
-    return replace(Trials.of(returns.values()), n_trials=max(tried, 1))
+    counts = (max((n for (_, id_), n in tried.items() if id_ == pair_id), default=1) for pair_id in returns)
+    return replace(Trials.of(returns.values()), n_trials=max(sum(counts), 1))
 
 
 def rule_document(
