@@ -47,6 +47,7 @@ from threadpoolctl import threadpool_limits
 from mntrading.configuration import parameters
 from mntrading.core import estimators, simulation, training
 from mntrading.core.driftless import reversion_chance
+from mntrading.core.engine_inputs import multiplied
 from mntrading.core.features import build_features, feature_names
 from mntrading.core.labels import label
 from mntrading.core.novelty import fit_novelty
@@ -241,7 +242,7 @@ def fair(labels: LabelParams) -> LabelParams:
 
     On walks without drift, whose moves are as likely up as down, that is one half given anything known before.
     """
-    costs = dict.fromkeys(type(labels.net_pnl.costs).model_fields, 0.0)
+    costs = multiplied(labels.net_pnl.costs, 0.0).model_dump()
     trade = labels.net_pnl.model_dump() | {"take_profit": 1.5, "stop_loss": 1.5, "costs": costs}
     return LabelParams.model_validate(labels.model_dump() | {"label_type": "net_pnl", "net_pnl": trade})
 
