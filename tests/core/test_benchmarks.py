@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from made_bars import START, grid
 
+from mntrading.core.account import PortfolioResult
 from mntrading.core.benchmarks import cash, hold_equally, placebo_pairs
 from mntrading.core.errors import ParameterError
 from mntrading.core.lines import Attribution
-from mntrading.core.portfolio import PortfolioResult
 from mntrading.core.schedule import LIVE, Fold
 from mntrading.core.types import Pair
 from mntrading.params import CostParams

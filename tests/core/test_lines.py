@@ -11,6 +11,7 @@ from made_bars import START, grid
 from test_portfolio import AB, BC, COSTS, SYMBOLS, P, enter, leave, matrices
 
 from mntrading.core import metrics
+from mntrading.core.account import PortfolioResult, simulate
 from mntrading.core.benchmarks import cash
 from mntrading.core.lines import (
     FOLD_COLUMNS,
@@ -22,7 +23,6 @@ from mntrading.core.lines import (
     signals_of,
 )
 from mntrading.core.performance import Trials
-from mntrading.core.portfolio import PortfolioResult, simulate
 from mntrading.core.schedule import LIVE, Fold
 from mntrading.params import StatisticsParams, StrategyParams
 

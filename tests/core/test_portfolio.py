@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_bars import AS_CONFIGURED, ON_TIME, UNWATCHED, A, B, changed, grid, two_legs
 
+from mntrading.core.account import PortfolioResult, simulate
 from mntrading.core.backtest import run_pair
 from mntrading.core.errors import BarDataError, ParameterError
 from mntrading.core.features import build_features
-from mntrading.core.portfolio import Book, Holding, Limits, Orders, PortfolioResult, Signal, build_orders, simulate
+from mntrading.core.portfolio import Book, Holding, Limits, Orders, Signal, build_orders
 from mntrading.core.types import Pair
 from mntrading.params import BacktestParams, CostParams, FeatureParams, PortfolioParams, StrategyParams
 

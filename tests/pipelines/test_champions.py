@@ -15,7 +15,7 @@ from mntrading.core.types import Pair
 from mntrading.datasets import ArtifactDataset, BarsDataset, BarStore, BarsUpdate
 from mntrading.pipelines.backtesting.nodes import candidates_tried, formation_spreads, judge
 from mntrading.pipelines.common import digest
-from mntrading.pipelines.deployment import nodes as deployment
+from mntrading.pipelines.deployment import champions as deployment
 
 DAY = pd.Timedelta(1, unit="D")
 T0 = pd.Timestamp("2025-01-01", tz="UTC").as_unit("ms")

@@ -29,8 +29,9 @@ from mntrading.datasets import BarsDataset, BarStore, BarsUpdate, PartitionedArt
 from mntrading.datasets.codecs import codec
 from mntrading.datasets.storage import sha256
 from mntrading.pipelines.common import digest
-from mntrading.pipelines.deployment import nodes as deployment
-from mntrading.pipelines.deployment.nodes import aggregate_orders, promote
+from mntrading.pipelines.deployment import inference as deployment
+from mntrading.pipelines.deployment.orders import aggregate_orders
+from mntrading.pipelines.deployment.promotion import promote
 from mntrading.pipelines.feature_engineering.nodes import market_of
 from mntrading.pipelines.modelling.nodes import _stored
 

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mntrading.core.account import simulate
 from mntrading.core.backtest import run_pair
-from mntrading.core.portfolio import Limits, Signal, simulate
+from mntrading.core.portfolio import Limits, Signal
 from mntrading.core.types import Pair
 from mntrading.reporting.attribution import (
     CHARGES,

@@ -8,9 +8,9 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from mntrading.core.account import PortfolioResult
 from mntrading.core.errors import ParameterError
 from mntrading.core.ledger import BOOK_TRADE_COLUMNS
-from mntrading.core.portfolio import PortfolioResult
 from mntrading.core.schedule import Fold
 from mntrading.core.types import FloatArray, IntArray, Pair
 from mntrading.params import CostParams

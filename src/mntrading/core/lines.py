@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from mntrading.core import metrics
+from mntrading.core.account import PortfolioResult
 from mntrading.core.performance import Performance, Trials, performance
-from mntrading.core.portfolio import PortfolioResult, Signal
+from mntrading.core.portfolio import Signal
 from mntrading.core.schedule import Fold
 from mntrading.core.strategy import confidence
 from mntrading.core.types import Pair

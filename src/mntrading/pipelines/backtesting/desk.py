@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mntrading.core import menu, portfolio
+from mntrading.core import account, menu, portfolio
 from mntrading.core.backtest import PairResult, run_pair
 from mntrading.core.bars import timeframe_ms
 from mntrading.core.engine_inputs import Book, due_rates, usual_volume
@@ -178,9 +178,9 @@ class Exchange:
 
     def trade(
         self, signals: Mapping[int, Sequence[portfolio.Signal]], sizes: PortfolioParams, backtest: BacktestParams
-    ) -> portfolio.PortfolioResult:
+    ) -> account.PortfolioResult:
         """Net the signals into one book and trade it."""
-        return portfolio.simulate(
+        return account.simulate(
             signals, self.close, self.fills[backtest.fill_at], self.limits, sizes, backtest.costs,
             liquidity=self.liquidity, funding=self.funding,
         )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mntrading.core import clusters, portfolio, selection
+from mntrading.core import account, clusters, selection
 from mntrading.core.backtest import TRADE_COLUMNS, PairResult
 from mntrading.core.benchmarks import cash, hold_equally
 from mntrading.core.lines import on_grid, signals_of
@@ -158,7 +158,7 @@ def backtest_portfolio(
     exchange = Exchange.of(ohlcv_5m, parsed, markets, Funding(markets, funding_rates, backtest))
     index = pd.DatetimeIndex(exchange.close.index)
 
-    def book(trades: Mapping[str, pd.DataFrame], members: Mapping[str, Sequence[Pair]]) -> portfolio.PortfolioResult:
+    def book(trades: Mapping[str, pd.DataFrame], members: Mapping[str, Sequence[Pair]]) -> account.PortfolioResult:
         return exchange.trade(signals_of(trades, members, index, backtest.strategy), sizes, backtest)
 
     results = {
@@ -201,7 +201,7 @@ def backtest_portfolio(
 
 
 def _summary(
-    results: Mapping[str, portfolio.PortfolioResult],
+    results: Mapping[str, account.PortfolioResult],
     roster: Roster,
     chosen: Mapping[str, tuple[Pair, ...]],
     curves: Mapping[str, pd.DataFrame],
@@ -255,7 +255,7 @@ def _held(
     index: pd.Index,
     backtest: BacktestParams,
     capital: float,
-) -> portfolio.PortfolioResult:
+) -> account.PortfolioResult:
     """Equal-weight buy and hold of the symbols each fold's screen tested, on hourly bars."""
     if not len(index):
         return cash(pd.DatetimeIndex(index), capital)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from mntrading.core import metrics, portfolio
+from mntrading.core import account, metrics
 from mntrading.core.lines import Attribution, line_performance, returns_in_windows, signals_of
 from mntrading.core.performance import Performance
 from mntrading.core.robustness import late_legs, neighbourhood, scenarios
@@ -81,7 +81,7 @@ def probe_robustness(
     members = {entry.fold.name: [row.pair for row in entry.pairs] for entry in parsed.completed}
     index = pd.DatetimeIndex(exchange.close.index)
 
-    def book(trades: Mapping[str, pd.DataFrame], way: BacktestParams) -> portfolio.PortfolioResult:
+    def book(trades: Mapping[str, pd.DataFrame], way: BacktestParams) -> account.PortfolioResult:
         return exchange.trade(signals_of(_all(trades, parsed), members, index, backtest.strategy), sizes, way)
 
     folds = [entry.fold for entry in parsed.completed]
@@ -132,7 +132,7 @@ def _figures(found: Performance, names: Sequence[str]) -> dict[str, float | None
     return numbers({name: figures[name] for name in names})
 
 
-def _cell(result: portfolio.PortfolioResult | None, folds: Sequence[Fold], capital: float) -> dict[str, float | None]:
+def _cell(result: account.PortfolioResult | None, folds: Sequence[Fold], capital: float) -> dict[str, float | None]:
     """Net return, Sharpe ratio and trades of one point of the neighbourhood; None where it can't be traded."""
     if result is None:
         return dict.fromkeys(("total_return", "sharpe", "n_trades"))

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from mntrading.core import metrics
+from mntrading.core.account import PortfolioResult
 from mntrading.core.candidates import candidate_statistics
 from mntrading.core.lines import Attribution, fold_table, line_performance, returns_in_windows
 from mntrading.core.performance import Trials, performance
-from mntrading.core.portfolio import PortfolioResult
 from mntrading.core.roster import Roster, RosterFold
 from mntrading.core.schedule import Fold
 from mntrading.core.types import Pair

@@ -2,12 +2,10 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mntrading.pipelines.deployment.nodes import (
-    aggregate_orders,
-    infer_signals,
-    promote,
-    select_champions,
-)
+from mntrading.pipelines.deployment.champions import select_champions
+from mntrading.pipelines.deployment.inference import infer_signals
+from mntrading.pipelines.deployment.orders import aggregate_orders
+from mntrading.pipelines.deployment.promotion import promote
 
 
 def create_pipeline() -> Pipeline:

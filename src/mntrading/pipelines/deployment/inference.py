@@ -1,4 +1,4 @@
-"""Champions, the frozen production map, live signals and the orders they net to."""
+"""Step 9: what every production pair does on its newest closed bar."""
 
 from __future__ import annotations
 
@@ -9,188 +9,28 @@ from typing import Any
 
 import pandas as pd
 
-from mntrading.core import portfolio, strategy, training
+from mntrading.core import strategy, training
 from mntrading.core.bars import timeframe_ms, to_ms
 from mntrading.core.break_monitor import history_bars
 from mntrading.core.coverage import subtracted
 from mntrading.core.engine_inputs import monitor_of
-from mntrading.core.errors import ArtifactError, BarDataError, ParameterError
+from mntrading.core.errors import ArtifactError, BarDataError
 from mntrading.core.features import build_features, build_spread, spec_hash, warm_up_bars
-from mntrading.core.menu import Item, Levels, chosen_item
-from mntrading.core.roster import Roster
-from mntrading.core.selection import Candidate
-from mntrading.core.types import Pair
-from mntrading.datasets import BarStore, Partitions, StoredModel
-from mntrading.datasets.codecs import codec
-from mntrading.datasets.storage import content_hash, sha256
+from mntrading.core.menu import Item, Levels
+from mntrading.datasets import BarStore, Partitions
+from mntrading.datasets.storage import content_hash
 from mntrading.params import (
-    BacktestParams,
-    ChampionParams,
-    CostParams,
     FeatureParams,
-    PortfolioParams,
-    ProductionParams,
     StrategyParams,
 )
-from mntrading.pipelines.backtesting.desk import exchange_limits
-from mntrading.pipelines.backtesting.nodes import candidates_tried, formation_spreads, judge
-from mntrading.pipelines.common import SCHEMA_VERSION, digest, header, must_follow, number, numbers
+from mntrading.pipelines.common import SCHEMA_VERSION, number
 from mntrading.pipelines.feature_engineering.nodes import market_of
-from mntrading.pipelines.modelling.nodes import POOLED, fitted, model_id
+from mntrading.pipelines.modelling.nodes import fitted
 
 LOGGER = logging.getLogger(__name__)
 
+
 _ACTIONS = {strategy.ENTER: "enter", strategy.EXIT: "exit"}
-
-
-def select_champions(
-    roster: dict[str, Any],
-    pair_curves: Partitions,
-    pair_windows: Partitions,
-    pair_models: Partitions,
-    pair_menus: Partitions,
-    ohlcv_5m: BarStore,
-    champions: ChampionParams,
-) -> dict[str, Any]:
-    """Judge the live roster by every completed trading window; champions and rejected candidates with reasons."""
-    must_follow(roster, pair_windows=pair_windows, pair_models=pair_models, pair_menus=pair_menus)
-    parsed = Roster.parse(roster)
-    spreads, tried = formation_spreads(parsed.live, ohlcv_5m), candidates_tried(parsed, pair_models, pair_menus)
-    found = judge(parsed.live, parsed, dict(pair_curves), dict(pair_windows), champions, spreads=spreads, tried=tried)
-    half_lives = {row.pair.id: row.half_life_hours for row in parsed.live.pairs}
-
-    def entry_of(candidate: Candidate) -> dict[str, Any]:
-        id_ = candidate.pair.id
-        menus: pd.DataFrame = pair_menus[id_]
-        item = chosen_item(menus.loc[menus["fold"] == parsed.live.fold.name])
-        return _registry_entry(candidate, half_lives[id_], item, pair_models)
-
-    made_from = {
-        "roster": roster, "pair_windows": pair_windows, "pair_models": pair_models, "pair_menus": pair_menus,
-        "spreads": spreads,
-    }  # fmt: skip
-    LOGGER.info("champions of the live roster: %s", found.explanation())
-    head = header(roster["as_of"], made_from, {"champions": champions})
-    made_with = {
-        "backtest": pair_windows.meta["parameters"]["backtest"],
-        "features": pair_models.meta["parameters"]["features"],
-    }
-    return {
-        **head,
-        "parameters": head["parameters"] | made_with,
-        "feature_spec": pair_models.meta["feature_spec"],
-        "formation_start": parsed.live.fold.formation_start,
-        "formation_end": parsed.live.fold.formation_end,
-        "n_pairs_traded": found.n_pairs_traded,
-        "n_trials": found.n_trials,
-        "trials_variance": found.trials_variance,
-        "explanation": found.explanation(),
-        "champions": [entry_of(candidate) for candidate in found.champions],
-        "rejected": [entry_of(candidate) for candidate in found.rejected],
-    }
-
-
-def _registry_entry(
-    candidate: Candidate, half_life_hours: float, item: Item, pair_models: Partitions
-) -> dict[str, Any]:
-    ids = [model_id("live", group) for group in (candidate.pair.id, POOLED)]
-    model = next((id_ for id_ in ids if id_ in pair_models), None)
-    return {
-        "pair_id": candidate.pair.id,
-        "dependent": candidate.pair.dependent,
-        "independent": candidate.pair.independent,
-        "champion": candidate.champion,
-        "challenger": candidate.challenger,
-        "cluster": candidate.cluster,
-        "reasons": list(candidate.reasons),
-        "failures": [
-            {
-                "rule": failure.rule,
-                "kind": failure.kind,
-                "value": number(failure.value),
-                "limit": failure.limit,
-                "taken_by": list(failure.taken_by),
-            }
-            for failure in candidate.failures
-        ],
-        "figures": numbers(candidate.figures),
-        "half_life_hours": half_life_hours,
-        "rule": {
-            "label": item.label,
-            "beta_window": item.beta_window,
-            "z_window": item.z_window,
-            **asdict(item.levels),
-        },
-        "model": None if model is None else {"id": model, "sha256": pair_models.digests[model]},
-    }
-
-
-_FROZEN = ("pair_id", "dependent", "independent", "half_life_hours", "rule")
-"""What the production map takes from a registry entry as it is."""
-
-
-def promote(
-    champion_registry: dict[str, Any],
-    pair_models: Partitions,
-    features: FeatureParams,
-    backtest: BacktestParams,
-    production: ProductionParams,
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, StoredModel]]:
-    """Freeze the champions with everything live inference needs; the map's id is the hash of its content.
-
-    Models are copied to production by their hash, so that training anew changes nothing that is live. Returns the
-    map, its entry in the history, and the models.
-    """
-    for name, block in (("features", features), ("backtest", backtest)):
-        if champion_registry["parameters"][name] != digest(block.model_dump(mode="json")):
-            raise ParameterError(
-                f"the {name} parameters are not those the champions' record was made with",
-                where="models/registry.json",
-                fix="kedro run (to make the record anew), or leave the parameters as they were",
-            )
-    spec = spec_hash(features)
-    if champion_registry["feature_spec"] != spec:
-        raise ArtifactError(
-            "its record was made with other features than the code makes now",
-            where="models/registry.json",
-            fix="kedro run (to make the record anew)",
-        )
-    models, pairs = {}, []
-    market_symbols: set[str] = set()
-    for entry in champion_registry["champions"]:
-        model = None
-        if entry["model"] is not None:
-            stored = pair_models[entry["model"]["id"]]
-            if stored.meta["feature_spec"] != spec:
-                raise ArtifactError(
-                    "was trained on other features than the code and the parameters make now",
-                    where=entry["model"]["id"],
-                    fix="kedro run (to train it anew)",
-                )
-            market_symbols.update(stored.meta["market_symbols"])
-            sha = sha256(codec("model").encode(stored))
-            models[sha] = stored
-            model = {"id": sha, "sha256": sha}
-        pairs.append({key: entry[key] for key in _FROZEN})
-        pairs[-1]["model"] = model
-    frozen = {
-        "schema_version": SCHEMA_VERSION,
-        "as_of": champion_registry["as_of"],
-        "inputs": {"champion_registry": content_hash(champion_registry)},
-        "formation_start": champion_registry["formation_start"],
-        "formation_end": champion_registry["formation_end"],
-        "expires": pd.Timestamp(champion_registry["formation_end"]) + pd.Timedelta(production.valid_days, unit="D"),
-        "features": features.model_dump(mode="json"),
-        "feature_spec": spec,
-        "market_symbols": sorted(market_symbols),
-        "strategy": backtest.strategy.model_dump(mode="json"),
-        "costs": backtest.costs.model_dump(mode="json"),
-        "pairs": pairs,
-    }
-    id_ = content_hash(frozen)
-    LOGGER.info("production map %s: %d pairs, valid to %s", id_[:12], len(pairs), frozen["expires"])
-    document = {**frozen, "id": id_}
-    return document, {id_[:16]: document}, models
 
 
 def infer_signals(
@@ -446,120 +286,3 @@ def _line(
         "map_id": production_map["id"],
     }
     return {**signal, "id": content_hash(signal)[:16]}
-
-
-def aggregate_orders(
-    signals: Partitions,
-    position_state: dict[str, Any],
-    production_map: dict[str, Any],
-    ohlcv_5m: BarStore,
-    markets: dict[str, Any],
-    sizes: PortfolioParams,
-    previous: dict[str, Any] | None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Net the newest bar's signals into orders, on the book the orders before left.
-
-    The book takes orders as filled at their reference price with the production map's costs.
-    """
-    bar_close = pd.Timestamp(position_state["as_of"])
-    stamp = f"{bar_close:%Y%m%dT%H%M%SZ}"
-    given = signals[stamp]
-    book = _book_before(previous, bar_close, sizes.capital)
-    wanted = [_signal(line) for line in given]
-    told = {signal.pair.id for signal in wanted}
-    wanted += [
-        portfolio.Signal(
-            holding.pair, "exit", 0, float("nan"), 0.0, "closing: held, and nothing speaks for it any more"
-        )
-        for pair_id, holding in sorted(book.holdings.items())
-        if pair_id not in told
-    ]
-    symbols = sorted({*book.units(), *(s for signal in wanted for s in signal.pair.symbols)})
-    prices = {symbol: _last_close(ohlcv_5m, symbol, bar_close) for symbol in symbols}
-    result = portfolio.build_orders(wanted, prices, book, exchange_limits(markets), sizes)
-    charged = CostParams.model_validate(production_map["costs"])
-    rate = charged.fee_rate + charged.slippage_bps * 1e-4
-    paid = sum((o.notional if o.side == "buy" else -o.notional) + o.notional * rate for o in result.orders)
-    after = portfolio.Book(book.cash - paid, result.book.holdings)
-    weights = result.weights
-    document = {
-        **header(bar_close, {"signals": given, "production_map": production_map}, {"portfolio": sizes}),
-        "bar_close": bar_close,
-        "map_id": production_map["id"],
-        "equity": result.equity,
-        "gross": sum(abs(weight) for weight in weights.values()),
-        "net": sum(weights.values()),
-        "orders": [
-            {**asdict(order), "id": content_hash([stamp, production_map["id"], asdict(order)])[:16]}
-            for order in result.orders
-        ],
-        "targets": result.targets,
-        "weights": weights,
-        "refused": result.refused,
-        "kill_switch": sizes.kill_switch,
-        "book_before": _book_document(book),
-        "book": _book_document(after),
-        "reason": _why_nothing(production_map, given) if not result.orders else "",
-    }
-    LOGGER.info("orders %s: %d, gross %.2f of equity", stamp, len(result.orders), document["gross"])
-    return document, {stamp: document}
-
-
-def _why_nothing(production_map: Mapping[str, Any], given: list[dict[str, Any]]) -> str:
-    if not production_map["pairs"]:
-        return "no pair is in production: the registry has no champion"
-    return "no pair enters or exits on this bar: " + "; ".join(
-        f"{line['pair_id']} {line['action']} ({line['reason'] or 'holding'})" for line in given
-    )
-
-
-def _signal(line: Mapping[str, Any]) -> portfolio.Signal:
-    return portfolio.Signal(
-        Pair(line["dependent"], line["independent"]),
-        line["action"],
-        line["side"],
-        float("nan") if line["hedge_ratio"] is None else line["hedge_ratio"],
-        0.0 if line["confidence"] is None else line["confidence"],
-        line["reason"],
-    )
-
-
-def _last_close(store: BarStore, symbol: str, bar_close: pd.Timestamp) -> float:
-    bars = store[symbol]
-    known = bars.loc[bars["timestamp"] < bar_close, "close"]
-    return float(known.iloc[-1]) if len(known) else float("nan")
-
-
-def _book_before(previous: Mapping[str, Any] | None, bar_close: pd.Timestamp, capital: float) -> portfolio.Book:
-    """The book ahead of this bar; that of the same bar's first orders when they are asked for again."""
-    if previous is None:
-        return portfolio.Book(capital)
-    again = pd.Timestamp(previous["bar_close"]) == bar_close
-    document = previous["book_before"] if again else previous["book"]
-    holdings = {
-        row["pair_id"]: portfolio.Holding(
-            Pair(row["dependent"], row["independent"]),
-            row["side"],
-            row["units_dependent"],
-            row["units_independent"],
-        )
-        for row in document["holdings"]
-    }
-    return portfolio.Book(document["cash"], holdings)
-
-
-def _book_document(book: portfolio.Book) -> dict[str, Any]:
-    return {
-        "cash": book.cash,
-        "holdings": [
-            {
-                "pair_id": pair_id,
-                "dependent": holding.pair.dependent,
-                "independent": holding.pair.independent,
-                "side": holding.side,
-                "units_dependent": holding.units_dependent,
-                "units_independent": holding.units_independent,
-            }
-            for pair_id, holding in sorted(book.holdings.items())
-        ],
-    }
