@@ -154,7 +154,7 @@ def common(params: BacktestParams, *, cooldown_bars: int) -> BacktestParams:
     own = params.model_dump()
     own["strategy"] |= {
         "signals_from": "z", "entry_z": float(ENTRIES[ONE // len(EXITS)]), "exit_z": float(EXITS[ONE % len(EXITS)]),
-        "stop_z": 4.0, "cooldown_bars": cooldown_bars,
+        "stop_z": 4.0, "max_loss": None, "cooldown_bars": cooldown_bars,
         "break_monitor": own["strategy"]["break_monitor"] | {"max_p_value": None},
     }  # fmt: skip
     own["costs"] = {

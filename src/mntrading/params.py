@@ -519,6 +519,7 @@ class StrategyParams(Block):
     exit_z: NonNegative
     stop_z: Positive
     max_holding_half_lives: Positive
+    max_loss: Annotated[float, Field(gt=0)] | None
     cooldown_bars: Annotated[int, Field(ge=0)]
     min_hedge_ratio: Positive
     max_hedge_ratio: Positive

@@ -32,7 +32,7 @@ from mntrading.params import (
 NAN = math.nan
 RULE = StrategyParams(
     signals_from="auto", probability_threshold=0.6, entry_z=2.0, exit_z=0.5, stop_z=4.0, max_holding_half_lives=2.0,
-    cooldown_bars=2, min_hedge_ratio=0.2, max_hedge_ratio=5.0, break_monitor=UNWATCHED,
+    cooldown_bars=2, max_loss=None, min_hedge_ratio=0.2, max_hedge_ratio=5.0, break_monitor=UNWATCHED,
 )  # fmt: skip
 COSTS = CostParams(fee_rate=0.001, slippage_bps=3.0, borrow_bps_per_day=40.0, impact_bps=0.0, carry="borrow")
 FREE = CostParams(fee_rate=0.0, slippage_bps=0.0, borrow_bps_per_day=0.0, impact_bps=0.0, carry="borrow")
@@ -116,6 +116,10 @@ def reference(
         found = adf_by_lstsq(spread, watch.lags)
         return not math.isnan(found) and float(mackinnon_p_value(found)) > watch.max_p_value
 
+    def lost_by(trade: dict[str, Any], at: tuple[float, float]) -> float:
+        earned = [held[leg] * (value - trade["entry_price"][leg]) for leg, value in zip("ab", at, strict=True)]
+        return -sum(earned)
+
     def slips(t: int) -> bool:
         return bool(world.late and world.late[t] and t < last_bar - 1)
 
@@ -194,12 +198,14 @@ def reference(
                 why = "reverted"
             elif away >= rule.stop_z:
                 why = "stop"
+            elif rule.max_loss is not None and lost_by(trade, close[t]) >= rule.max_loss:
+                why = "loss"
             elif watch.max_p_value is not None and age % watch.every_bars == 0 and is_over(t, trade["beta"]):
                 why = "break"
             if why:
                 to_do, leaving = [{leg: -units for leg, units in held.items()}], True
                 trade.update(exit_decision=t, reason=why, exit_z=z[t])
-                cooling = rule.cooldown_bars if why in ("stop", "break") else 0
+                cooling = rule.cooldown_bars if why in ("stop", "break", "loss") else 0
             continue
         if cooling:
             cooling -= 1
@@ -352,15 +358,16 @@ def both(
     ),
     legging=st.sampled_from([0.0, 0.3]),
     watched=st.booleans(),
+    max_loss=st.sampled_from([None, 0.005, 0.03]),
     book=st.sampled_from([Book(), Book(1e5), Book(1000.0, (0.5, 2.0), (50.0, 100.0))]),
 )
 def test_the_engine_equals_the_reference(
-    seed, n, missing, use_model, fill_at, half_life, cooldown, entry, costs, legging, watched, book
+    seed, n, missing, use_model, fill_at, half_life, cooldown, entry, costs, legging, watched, max_loss, book
 ):
     case = random_case(seed, n, missing)
     watch = {"break_monitor": WATCHED.model_dump()} if watched else {}
     params = BacktestParams(
-        strategy=changed(RULE, cooldown_bars=cooldown, entry_z=entry, **watch), costs=costs, fill_at=fill_at,
+        strategy=changed(RULE, cooldown_bars=cooldown, entry_z=entry, max_loss=max_loss, **watch), costs=costs, fill_at=fill_at,
         legging=LeggingParams(probability=legging, seed=seed % 3), menu=AS_CONFIGURED,
     )  # fmt: skip
     funded = costs.carry == "funding"
@@ -393,9 +400,10 @@ def test_the_engine_equals_the_reference(
     carry=st.sampled_from(["borrow", "funding"]),
     legging=st.sampled_from([0.0, 0.3]),
     watched=st.booleans(),
+    max_loss=st.sampled_from([None, 0.01, 0.1]),
 )
 def test_a_sweep_over_days_equals_its_rules_one_by_one_and_the_reference(
-    seed, missing, use_model, half_life, cooldown, borrow, carry, legging, watched
+    seed, missing, use_model, half_life, cooldown, borrow, carry, legging, watched, max_loss
 ):
     case, n = random_case(seed, 1000, missing), 1000
     rng, z = np.random.default_rng(seed), np.zeros(n)
@@ -404,7 +412,7 @@ def test_a_sweep_over_days_equals_its_rules_one_by_one_and_the_reference(
     case["features"]["z"] = np.where(rng.uniform(size=n) < 0.01, NAN, z)
     watch = {"break_monitor": WATCHED.model_dump()} if watched else {}
     params = BacktestParams(
-        strategy=changed(RULE, cooldown_bars=cooldown, stop_z=3.0, **watch),
+        strategy=changed(RULE, cooldown_bars=cooldown, stop_z=3.0, max_loss=max_loss, **watch),
         costs=changed(COSTS, borrow_bps_per_day=borrow, carry=carry), fill_at="open",
         legging=LeggingParams(probability=legging, seed=0), menu=AS_CONFIGURED,
     )  # fmt: skip

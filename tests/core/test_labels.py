@@ -219,7 +219,7 @@ def test_a_labelled_trade_that_runs_to_its_horizon_earns_what_the_backtest_books
     out = label(frame, *legs, params)
     strategy = StrategyParams(
         signals_from="z", probability_threshold=0.5, entry_z=1.0, exit_z=0.0, stop_z=1e9, max_holding_half_lives=1.0,
-        cooldown_bars=0, min_hedge_ratio=1e-9, max_hedge_ratio=1e9, break_monitor=UNWATCHED,
+        cooldown_bars=0, max_loss=None, min_hedge_ratio=1e-9, max_hedge_ratio=1e9, break_monitor=UNWATCHED,
     )  # fmt: skip
     rule = BacktestParams(
         strategy=strategy, costs=params.net_pnl.costs, fill_at=at, legging=ON_TIME, menu=AS_CONFIGURED

@@ -24,7 +24,7 @@ from mntrading.params import BacktestParams, CostParams, FeatureParams, Strategy
 N = 4000
 RULE = StrategyParams(
     signals_from="z", probability_threshold=0.5, entry_z=2.0, exit_z=0.5, stop_z=4.0, max_holding_half_lives=4.0,
-    cooldown_bars=6, min_hedge_ratio=0.05, max_hedge_ratio=20.0, break_monitor=UNWATCHED,
+    cooldown_bars=6, max_loss=None, min_hedge_ratio=0.05, max_hedge_ratio=20.0, break_monitor=UNWATCHED,
 )  # fmt: skip
 COSTS = CostParams(fee_rate=0.0005, slippage_bps=1.0, borrow_bps_per_day=2.0, impact_bps=0.0, carry="borrow")
 MENU = changed(

@@ -510,7 +510,7 @@ def test_one_pair_without_caps_earns_what_the_pair_backtest_says(fill_at):
     )  # fmt: skip
     rule = StrategyParams(
         signals_from="z", probability_threshold=0.5, entry_z=1.5, exit_z=0.5, stop_z=6.0, max_holding_half_lives=3.0,
-        cooldown_bars=2, min_hedge_ratio=0.05, max_hedge_ratio=20.0, break_monitor=UNWATCHED,
+        cooldown_bars=2, max_loss=None, min_hedge_ratio=0.05, max_hedge_ratio=20.0, break_monitor=UNWATCHED,
     )  # fmt: skip
     features = build_features(*legs, spec)
     alone = run_pair(

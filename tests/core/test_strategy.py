@@ -17,10 +17,12 @@ from mntrading.core.strategy import (
     HOLD,
     NEVER,
     REASONS,
+    Position,
     Rule,
     StrategyState,
     asks_monitor,
     decide,
+    has_lost,
     max_holding_bars,
     next_entry,
     next_exit,
@@ -32,17 +34,18 @@ from mntrading.params import StrategyParams
 NAN = math.nan
 RULE = StrategyParams(
     signals_from="auto", probability_threshold=0.6, entry_z=2.0, exit_z=0.5, stop_z=4.0, max_holding_half_lives=2.0,
-    cooldown_bars=3, min_hedge_ratio=0.2, max_hedge_ratio=5.0, break_monitor=UNWATCHED,
+    cooldown_bars=3, max_loss=None, min_hedge_ratio=0.2, max_hedge_ratio=5.0, break_monitor=UNWATCHED,
 )  # fmt: skip
 ENTRY = "entry: z beyond the entry level"
 FLAT, LONG, SHORT = StrategyState(), StrategyState(1, 2), StrategyState(-1, 2)
+PRICES = {"fill": (10.0, 20.0), "close": (10.0, 20.0)}
 
 
 def on(state: StrategyState, **known: object) -> tuple[StrategyState, int, str]:
     given = {
         "z": 0.0, "hedge_ratio": 1.0, "probability": 0.9, "half_life_bars": 10.0, "needs_probability": True,
         "threshold": None,
-    } | known  # fmt: skip
+    } | PRICES | known  # fmt: skip
     asked = {name: given.pop(name) for name in ("half_life_bars", "needs_probability", "threshold")}
     return step(state, rule_of(RULE, **asked), **given)
 
@@ -110,7 +113,10 @@ def on(state: StrategyState, **known: object) -> tuple[StrategyState, int, str]:
     ],
 )  # fmt: skip
 def test_decision(state, known, after, action, reason):
-    assert on(state, **known) == (after, action, reason)
+    found, *told = on(state, **known)
+    assert (found.side, found.bars_held, found.cooldown, *told) == (
+        after.side, after.bars_held, after.cooldown, action, reason,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -130,10 +136,12 @@ def test_a_model_that_is_not_asked_for_needs_no_probability():
     assert on(FLAT, z=3.0, probability=None, needs_probability=False)[1] == ENTER
 
 
-def decided(state: StrategyState, *, z: float, broken: bool) -> tuple[StrategyState, int, str]:
+def decided(
+    state: StrategyState, *, z: float, broken: bool = False, lost: bool = False
+) -> tuple[StrategyState, int, str]:
     rule = rule_of(RULE, half_life_bars=None, needs_probability=False)
     *after, action, reason = decide(
-        state.side, state.bars_held, state.cooldown, z, 1.0, NAN, False, broken, True, False, rule
+        state.side, state.bars_held, state.cooldown, z, 1.0, NAN, False, broken, lost, True, False, rule
     )
     return StrategyState(*after), action, REASONS[reason]
 
@@ -148,6 +156,34 @@ def test_a_broken_pair_is_left_and_cools_down_and_is_not_entered():
     assert decided(FLAT, z=-1.5, broken=True)[2] == "no entry: z within the entry level"
 
 
+def test_a_trade_that_lost_too_much_is_left_and_cools_down_whatever_its_z():
+    left = "loss: more than a trade may lose"
+    assert decided(LONG, z=-2.5, lost=True) == (StrategyState(cooldown=3), EXIT, left)
+    assert decided(LONG, z=NAN, lost=True) == (StrategyState(cooldown=3), EXIT, left)
+    assert decided(LONG, z=-2.5, lost=True, broken=True)[2] == left
+    assert decided(LONG, z=-4.0, lost=True)[2] == "stop: z beyond the stop level"
+
+
+def test_a_live_entry_is_filled_on_the_next_bar_and_left_when_it_has_lost_what_it_may():
+    rule = rule_of(RULE.model_copy(update={"max_loss": 0.05}), half_life_bars=None, needs_probability=False)
+    told = {"hedge_ratio": 1.0, "probability": None}
+    state, action, _ = step(FLAT, rule, z=3.0, fill=(9.0, 9.0), close=(10.0, 20.0), **told)
+    assert action == ENTER
+    assert state.position == (-0.05, 0.025, 0.0, 0.0)
+    # short half a unit of notional in A at 10 and long half in B at 20; filled at 10 and 20
+    state, _, _ = step(state, rule, z=3.0, fill=(10.0, 20.0), close=(10.9, 20.0), **told)
+    assert state == StrategyState(-1, 1, 0, 0.0, -0.05, 0.025, 10.0, 20.0)
+    for close, reason in (((10.99, 20.0), ""), ((11.0, 20.0), "loss: more than a trade may lose"), ((NAN, 20.0), "")):
+        assert step(state, rule, z=3.0, fill=close, close=close, **told)[2] == reason
+
+
+def test_a_live_entry_whose_fill_is_missing_is_off():
+    rule = rule_of(RULE, half_life_bars=None, needs_probability=False)
+    state = StrategyState(-1, units_a=-0.05, units_b=0.025)
+    told = {"z": NAN, "hedge_ratio": NAN, "probability": None, "close": (NAN, 20.0)}
+    assert step(state, rule, fill=(NAN, 20.0), **told)[0] == FLAT
+
+
 def test_every_reason_can_be_given():
     given_reasons = {
         on(FLAT, z=2.5)[2], on(LONG, z=0.0)[2], on(LONG, z=-5.0)[2], on(LONG, z=-2.0, half_life_bars=0.5)[2],
@@ -155,6 +191,7 @@ def test_every_reason_can_be_given():
         on(FLAT, z=3.0, probability=0.1)[2], on(StrategyState(cooldown=1), z=3.0)[2],
         on(FLAT, z=3.0, closing=True)[2], on(FLAT, z=3.0, hedge_ratio=9.0)[2], on(FLAT, z=5.0)[2],
         on(FLAT, z=3.0, barred=True)[2], *(decided(state, z=-2.5, broken=True)[2] for state in (FLAT, LONG)),
+        decided(LONG, z=-2.5, lost=True)[2],
     }  # fmt: skip
     assert given_reasons == set(REASONS)
 
@@ -201,17 +238,17 @@ def test_the_live_step_is_the_backtests_decision(
     state = StrategyState(side, held, cooldown)
     after, action, reason = step(
         state, rule_of(RULE, half_life_bars=half_life, needs_probability=needs, threshold=threshold), z=z,
-        hedge_ratio=hedge_ratio, probability=probability, barred=barred, entries_allowed=allowed, closing=closing,
+        hedge_ratio=hedge_ratio, probability=probability, barred=barred, entries_allowed=allowed, closing=closing, **PRICES,
     )  # fmt: skip
-    rule = Rule(needs, 2.0, 0.5, 4.0, least, 0.2, 5.0, max_holding_bars(RULE, half_life), 3)
+    rule = Rule(needs, 2.0, 0.5, 4.0, least, 0.2, 5.0, max_holding_bars(RULE, half_life), 3, math.inf)
     chance = np.nan if probability is None else probability
-    expected = decide(side, held, cooldown, z, hedge_ratio, chance, barred, False, allowed, closing, rule)
+    expected = decide(side, held, cooldown, z, hedge_ratio, chance, barred, False, False, allowed, closing, rule)
     assert (after.side, after.bars_held, after.cooldown, action) == expected[:4]
     assert reason == REASONS[expected[4]]
     assert (action == ENTER) == (side == 0 and after.side != 0)
     assert (action == EXIT) == (side != 0 and after.side == 0)
     assert expected == decide.py_func(
-        side, held, cooldown, z, hedge_ratio, chance, barred, False, allowed, closing, rule
+        side, held, cooldown, z, hedge_ratio, chance, barred, False, False, allowed, closing, rule
     )
 
 
@@ -256,6 +293,7 @@ LEVELS = st.sampled_from([-4.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0,
 ROWS = st.lists(
     st.one_of(LEVELS, st.floats(-5, 5), st.sampled_from([NAN, math.inf, -math.inf])), min_size=5, max_size=40
 )
+PRICE = st.one_of(st.just(NAN), st.floats(5, 30))
 RULES = st.builds(
     Rule,
     needs_probability=st.booleans(),
@@ -267,6 +305,7 @@ RULES = st.builds(
     max_hedge_ratio=st.just(5.0),
     max_holding_bars=st.one_of(st.just(NEVER), st.integers(1, 10)),
     cooldown_bars=st.integers(0, 3),
+    max_loss=st.sampled_from([0.05, 0.5, math.inf]),
 )
 
 
@@ -277,10 +316,10 @@ def test_on_the_rows_a_flat_pair_skips_it_would_have_done_nothing(rows, rule, fi
     found = next_entry(z, first, rule)
     assert first <= found <= len(z)
     for value in z[first:found]:
-        rest = data.draw(st.tuples(st.sampled_from([1.0, 6.0, NAN]), st.sampled_from([0.9, NAN]), *[st.booleans()] * 4))
+        rest = data.draw(st.tuples(st.sampled_from([1.0, 6.0, NAN]), st.sampled_from([0.9, NAN]), *[st.booleans()] * 5))
         assert decide(0, 0, 0, value, *rest, rule)[:4] == (0, 0, 0, HOLD)
     if found < len(z):  # and no row is skipped for nothing
-        assert decide(0, 0, 0, z[found], 1.0, 0.9, False, False, True, False, rule)[3] == ENTER
+        assert decide(0, 0, 0, z[found], 1.0, 0.9, False, False, False, True, False, rule)[3] == ENTER
 
 
 @settings(max_examples=300, deadline=None)
@@ -290,14 +329,18 @@ def test_on_the_rows_a_flat_pair_skips_it_would_have_done_nothing(rows, rule, fi
 )  # fmt: skip
 def test_on_the_rows_a_held_position_skips_it_would_have_been_kept(rows, rule, first, side, held, every, data):
     z = np.array(rows)
-    found = next_exit(z, first, len(z), side, held, rule, every)
+    close = [np.array(data.draw(st.lists(PRICE, min_size=len(rows), max_size=len(rows)))) for _ in "ab"]
+    position = Position(0.05 * side, -0.025 * side, 10.0, 20.0)
+    found = next_exit(z, *close, first, len(z), side, held, position, rule, every)
     assert first <= found <= len(z)
-    for value in z[first:found]:
+    lost = [has_lost(position, a, b, rule) for a, b in zip(*close, strict=True)]
+    for value, gone in zip(z[first:found], lost[first:found], strict=True):
         rest = data.draw(st.tuples(st.sampled_from([1.0, 6.0, NAN]), st.sampled_from([0.9, NAN]), st.booleans()))
         entries_allowed = data.draw(st.booleans())
         assert not asks_monitor(side, held, 0, value, rule.entry_z, every)
-        assert decide(side, held, 0, value, *rest, False, entries_allowed, False, rule) == (side, held + 1, 0, HOLD, 0)
+        decision = decide(side, held, 0, value, *rest, False, gone, entries_allowed, False, rule)
+        assert decision == (side, held + 1, 0, HOLD, 0)
         held += 1
     if found < len(z):
         asked = asks_monitor(side, held, 0, z[found], rule.entry_z, every)
-        assert decide(side, held, 0, z[found], 1.0, 0.9, False, asked, True, False, rule)[3] == EXIT
+        assert decide(side, held, 0, z[found], 1.0, 0.9, False, asked, lost[found], True, False, rule)[3] == EXIT

@@ -13,7 +13,17 @@ import numpy as np
 
 from mntrading.core.break_monitor import Monitor
 from mntrading.core.compiled import compiled
-from mntrading.core.strategy import Rule, asks_monitor, decide, is_broken, next_entry, next_exit
+from mntrading.core.strategy import (
+    Position,
+    Rule,
+    asks_monitor,
+    decide,
+    entry_units,
+    has_lost,
+    is_broken,
+    next_entry,
+    next_exit,
+)
 from mntrading.core.types import BoolArray, ByteArray, FloatArray, IntArray
 
 BOOK_COLUMNS: Final = (
@@ -171,6 +181,7 @@ def trade(
     pending = 0  # what was decided and is not filled yet
     next_a = next_b = 0.0
     trade_costs = entry_cash = 0.0
+    entry_a = entry_b = 0.0
     price_a = price_b = 0.0
     daily[:] = np.nan
     today = 0
@@ -189,7 +200,8 @@ def trade(
             t = following
         elif pending == 0 and t < n - 2:
             # held: to the next bar on which an exit may be decided, with carry and marks bar by bar
-            following = next_exit(z, t, n - 2, side, held, rule, monitor.every)
+            position = Position(units_a, units_b, entry_a, entry_b)
+            following = next_exit(z, close_a, close_b, t, n - 2, side, held, position, rule, monitor.every)
             held += following - t
             while t < following:
                 while ends[today] < t:
@@ -229,6 +241,7 @@ def trade(
             if pending == _ENTRY:
                 trade_a, trade_b = next_a, 0.0 if slips else next_b
                 entry_cash, trade_costs = cash, 0.0
+                entry_a, entry_b = at_a, at_b
                 filled_side = side
                 if keep:
                     where[trades, 1] = t
@@ -236,6 +249,7 @@ def trade(
                     value[trades, 4], value[trades, 5] = at_a, np.nan if slips else at_b
             elif pending == _SECOND_IN:
                 trade_b = next_b
+                entry_b = at_b
                 if keep:
                     value[trades, 5] = at_b
             else:
@@ -313,18 +327,15 @@ def trade(
                     broken = is_broken(side, held, cooldown, held_beta, z[t], beta[t], rule.entry_z, monitor, t)
                     if ask and len(tested):
                         tested[t] = 2 if broken else 1
+            lost = side != 0 and has_lost(Position(units_a, units_b, entry_a, entry_b), close_a[t], close_b[t], rule)
             side, held, cooldown, action, reason = decide(
-                side, held, cooldown, z[t], hedge, chance, unlike, broken, priced, t >= n - 2, rule
+                side, held, cooldown, z[t], hedge, chance, unlike, broken, lost, priced, t >= n - 2, rule
             )
             if action == 1:
                 held_beta = beta[t]
-                gross_a = 1.0 / (1.0 + hedge)
-                next_a = _lots_of(
-                    side * gross_a / close_a[t], close_a[t], lots.lot_a, lots.min_notional_a, charges.notional
-                )
-                next_b = _lots_of(
-                    -side * gross_a * hedge / close_b[t], close_b[t], lots.lot_b, lots.min_notional_b, charges.notional
-                )
+                next_a, next_b = entry_units(side, hedge, close_a[t], close_b[t])
+                next_a = _lots_of(next_a, close_a[t], lots.lot_a, lots.min_notional_a, charges.notional)
+                next_b = _lots_of(next_b, close_b[t], lots.lot_b, lots.min_notional_b, charges.notional)
                 if next_a == 0.0 or next_b == 0.0:  # below the exchange's smallest order: neither leg
                     side = 0
                 else:
@@ -365,6 +376,6 @@ def sweep(
         levels = rules[k]
         rule = Rule(
             levels[0] != 0.0, levels[1], levels[2], levels[3], levels[4], levels[5], levels[6], int(levels[7]),
-            int(levels[8]),
+            int(levels[8]), levels[9],
         )  # fmt: skip
         trades[k] = trade(prices, told, rule, charges, lots, monitor, False, book, value, where, ends, daily[k], tested)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -34,6 +34,7 @@ REASONS: Final = (
     "no entry: unlike the training window",
     "break: nothing draws the held spread back any more",
     "no entry: nothing draws the spread back any more",
+    "loss: more than a trade may lose",
 )
 """Texts of the reason codes that ``decide`` returns."""
 
@@ -53,6 +54,19 @@ class Rule(NamedTuple):
     max_hedge_ratio: float
     max_holding_bars: int
     cooldown_bars: int
+    max_loss: float
+
+
+class Position(NamedTuple):
+    """What a pair holds per unit of notional: units frozen at the entry decision, and the prices they were filled at.
+
+    Prices are NaN until the fill.
+    """
+
+    units_a: float
+    units_b: float
+    price_a: float
+    price_b: float
 
 
 @dataclass(frozen=True)
@@ -69,12 +83,25 @@ class StrategyState:
         Bars left before a new entry is allowed.
     beta
         Slope of the spread at the entry decision, which the break monitor holds on to; 0 while flat.
+    units_a, units_b
+        Of each leg per unit of notional, frozen at the entry decision; 0 while flat.
+    price_a, price_b
+        They were filled at; 0 while flat and before the fill.
     """
 
     side: int = 0
     bars_held: int = 0
     cooldown: int = 0
     beta: float = 0.0
+    units_a: float = 0.0
+    units_b: float = 0.0
+    price_a: float = 0.0
+    price_b: float = 0.0
+
+    @property
+    def position(self) -> Position:
+        """What is held."""
+        return Position(self.units_a, self.units_b, self.price_a, self.price_b)
 
 
 @compiled
@@ -103,6 +130,20 @@ def is_broken(
 
 
 @compiled
+def entry_units(side: int, hedge_ratio: float, close_a: float, close_b: float) -> tuple[float, float]:
+    """Units of both legs for one unit of notional, split by the hedge ratio at the closes of the decision's bar."""
+    share_a = 1.0 / (1.0 + hedge_ratio)
+    return side * share_a / close_a, -side * share_a * hedge_ratio / close_b
+
+
+@compiled
+def has_lost(position: Position, close_a: float, close_b: float, rule: Rule) -> bool:
+    """Whether a position is worth so much less than at its fills that it has to go; False where a close is missing."""
+    earned = position.units_a * (close_a - position.price_a) + position.units_b * (close_b - position.price_b)
+    return bool(earned <= -rule.max_loss)
+
+
+@compiled
 def decide(
     side: int,
     bars_held: int,
@@ -112,6 +153,7 @@ def decide(
     probability: float,
     barred: bool,
     broken: bool,
+    lost: bool,
     entries_allowed: bool,
     closing: bool,
     rule: Rule,
@@ -141,11 +183,13 @@ def decide(
                 reason = 2
             elif side * z <= -rule.stop_z:
                 reason = 3
+        if reason == 0 and lost:
+            reason = 16
         if reason == 0 and broken:
             reason = 14
         if reason == 0:
             return side, bars_held, 0, 0, 0
-        return 0, 0, rule.cooldown_bars if reason == 3 or reason == 14 else 0, 2, reason
+        return 0, 0, rule.cooldown_bars if reason in (3, 14, 16) else 0, 2, reason
     if cooldown > 0:
         return 0, 0, cooldown - 1, 0, 9
     if closing or not entries_allowed:
@@ -181,7 +225,10 @@ def next_entry(z: FloatArray, first: int, rule: Rule) -> int:
 
 
 @compiled
-def next_exit(z: FloatArray, first: int, end: int, side: int, bars_held: int, rule: Rule, every: int) -> int:
+def next_exit(
+    z: FloatArray, close_a: FloatArray, close_b: FloatArray, first: int, end: int, side: int, bars_held: int,
+    position: Position, rule: Rule, every: int,
+) -> int:  # fmt: skip
     """First row from ``first`` up to ``end`` on which a held position may be left, ``end`` where there is none.
 
     ``decide`` holds on the rows before it, provided that none is ``closing`` and that the break monitor is asked every
@@ -197,8 +244,14 @@ def next_exit(z: FloatArray, first: int, end: int, side: int, bars_held: int, ru
         end = min(end, first + every - 1 - bars_held % every)
     low, high = (-rule.stop_z, -rule.exit_z) if side > 0 else (rule.exit_z, rule.stop_z)
     row, rows = np.uint64(first), np.uint64(max(end, first))
-    while row < rows and not (z[row] >= high or z[row] <= low):
-        row += np.uint64(1)
+    if rule.max_loss == np.inf:
+        while row < rows and not (z[row] >= high or z[row] <= low):
+            row += np.uint64(1)
+    else:
+        while row < rows and not (
+            z[row] >= high or z[row] <= low or has_lost(position, close_a[row], close_b[row], rule)
+        ):
+            row += np.uint64(1)
     return int(np.int64(row))
 
 
@@ -221,6 +274,7 @@ def rule_of(
     return Rule(
         needs_probability, params.entry_z, params.exit_z, params.stop_z, entry_threshold(params, threshold),
         params.min_hedge_ratio, params.max_hedge_ratio, max_holding_bars(params, half_life_bars), params.cooldown_bars,
+        np.inf if params.max_loss is None else params.max_loss,
     )  # fmt: skip
 
 
@@ -267,6 +321,8 @@ def step(
     z: float,
     hedge_ratio: float,
     probability: float | None,
+    fill: tuple[float, float],
+    close: tuple[float, float],
     barred: bool = False,
     entries_allowed: bool = True,
     closing: bool = False,
@@ -277,14 +333,32 @@ def step(
     """``decide`` for one live bar: state → (state, action, reason in words).
 
     A probability that is None or NaN allows no entry where the model is asked for, nor does one below the rule's
-    threshold, nor a row that is barred as unlike the training window; exits never need a model. With a ``monitor`` the
+    threshold, nor a row that is barred as unlike the training window; exits never need a model. An entry decided on the
+    bar before is filled first, at ``fill``; it is off where that is not known, as in the engine. With a ``monitor`` the
     slope ``beta`` of the bar is remembered from an entry on, and ``row`` is the bar's in the monitor's prices.
+
+    Look-ahead: uses the bar that has just closed and the state.
+
+    Parameters
+    ----------
+    fill, close
+        Prices of both legs on the bar: those that orders of the bar before were filled at, and the closes. NaN where a
+        bar is missing.
     """
+    if state.side and not state.bars_held:
+        known = not (np.isnan(fill[0]) or np.isnan(fill[1]))
+        state = replace(state, price_a=float(fill[0]), price_b=float(fill[1])) if known else StrategyState()
     watch = break_monitor.off() if monitor is None else monitor
     broken = is_broken(state.side, state.bars_held, state.cooldown, state.beta, z, beta, rule.entry_z, watch, row)
+    lost = state.side != 0 and has_lost(state.position, close[0], close[1], rule)
     side, held, cooldown, action, reason = decide(
         state.side, state.bars_held, state.cooldown, z, hedge_ratio,
-        np.nan if probability is None else probability, barred, broken, entries_allowed, closing, rule,
+        np.nan if probability is None else probability, barred, broken, lost, entries_allowed, closing, rule,
     )  # fmt: skip
-    slope = (beta if state.side == 0 else state.beta) if side and watch.every else 0.0
-    return StrategyState(int(side), int(held), int(cooldown), float(slope)), int(action), REASONS[reason]
+    after = StrategyState(cooldown=int(cooldown))
+    if action == ENTER:
+        units = entry_units(side, hedge_ratio, close[0], close[1])
+        after = StrategyState(int(side), beta=float(beta) if watch.every else 0.0, units_a=units[0], units_b=units[1])
+    elif side:
+        after = replace(state, bars_held=int(held), cooldown=int(cooldown))
+    return after, int(action), REASONS[reason]

@@ -146,17 +146,15 @@ def _infer_pair(
         threshold=own_threshold,
     )  # fmt: skip
     monitor = monitor_of(legs[0], legs[1], frame, rule.break_monitor)
+    fills, closes = (_both(legs, column, todo) for column in (production_map["fill_at"], "close"))
     action, reason = strategy.HOLD, ""
-    columns = (frame[name] for name in ("spread", "z", "hedge_ratio", "beta"))
-    for row, (moment, spread, z, hedge_ratio, beta) in enumerate(zip(todo, *columns, strict=True)):
-        if state.side and not state.bars_held and pd.isna(spread):
-            # the bar to fill the entry on is missing: the entry is off, as in research
-            state = strategy.StrategyState()
+    columns = (frame[name] for name in ("z", "hedge_ratio", "beta"))
+    for row, (moment, z, hedge_ratio, beta) in enumerate(zip(todo, *columns, strict=True)):
         known = _asked(told, moment)
         state, action, reason = strategy.step(
             state, levels, z=float(z), hedge_ratio=float(hedge_ratio), probability=known["probability"],
-            barred=known["barred"], entries_allowed=moment == newest_open and not doubts,
-            beta=float(beta), monitor=monitor, row=row,
+            fill=fills[row], close=closes[row], barred=known["barred"],
+            entries_allowed=moment == newest_open and not doubts, beta=float(beta), monitor=monitor, row=row,
         )  # fmt: skip
     last = frame.iloc[-1] if len(frame) else pd.Series(float("nan"), index=frame.columns)
     newest = _asked(told, newest_open)
@@ -184,6 +182,12 @@ def _infer_pair(
         "strategy": asdict(state),
         "last_open": newest_open,
     }
+
+
+def _both(legs: list[pd.DataFrame], column: str, index: pd.DatetimeIndex) -> list[tuple[float, float]]:
+    """One column of both legs by row of the index, NaN where a bar is missing."""
+    a, b = (leg.set_index("timestamp")[column].reindex(index).tolist() for leg in legs)
+    return list(zip(a, b, strict=True))
 
 
 def _levels(entry: Mapping[str, Any]) -> Levels:

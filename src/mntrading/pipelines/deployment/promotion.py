@@ -82,6 +82,7 @@ def promote(
         "market_symbols": sorted(market_symbols),
         "strategy": backtest.strategy.model_dump(mode="json"),
         "costs": backtest.costs.model_dump(mode="json"),
+        "fill_at": backtest.fill_at,
         "pairs": pairs,
     }
     id_ = content_hash(frozen)
