@@ -367,8 +367,8 @@ def test_the_engine_equals_the_reference(
     case = random_case(seed, n, missing)
     watch = {"break_monitor": WATCHED.model_dump()} if watched else {}
     params = BacktestParams(
-        strategy=changed(RULE, cooldown_bars=cooldown, entry_z=entry, max_loss=max_loss, **watch), costs=costs, fill_at=fill_at,
-        legging=LeggingParams(probability=legging, seed=seed % 3), menu=AS_CONFIGURED,
+        strategy=changed(RULE, cooldown_bars=cooldown, entry_z=entry, max_loss=max_loss, **watch), costs=costs,
+        fill_at=fill_at, legging=LeggingParams(probability=legging, seed=seed % 3), menu=AS_CONFIGURED,
     )  # fmt: skip
     funded = costs.carry == "funding"
     result, books, trades, given = both(

@@ -238,7 +238,8 @@ def test_the_live_step_is_the_backtests_decision(
     state = StrategyState(side, held, cooldown)
     after, action, reason = step(
         state, rule_of(RULE, half_life_bars=half_life, needs_probability=needs, threshold=threshold), z=z,
-        hedge_ratio=hedge_ratio, probability=probability, barred=barred, entries_allowed=allowed, closing=closing, **PRICES,
+        hedge_ratio=hedge_ratio, probability=probability, barred=barred, entries_allowed=allowed, closing=closing,
+        **PRICES,
     )  # fmt: skip
     rule = Rule(needs, 2.0, 0.5, 4.0, least, 0.2, 5.0, max_holding_bars(RULE, half_life), 3, math.inf)
     chance = np.nan if probability is None else probability

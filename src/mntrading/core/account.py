@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from mntrading.core.compiled import compiled
 from mntrading.core.engine import Charges, slippage_rate
 from mntrading.core.errors import ParameterError
 from mntrading.core.ledger import TradeLedger
-from mntrading.core.portfolio import Book, Limits, Signal, build_orders
+from mntrading.core.portfolio import Book, Limits, Order, Signal, build_orders
+from mntrading.core.types import FloatArray
 from mntrading.params import CostParams, PortfolioParams
 
 
@@ -45,6 +47,120 @@ class PortfolioResult:
     refused: dict[str, int]
     gross: pd.Series
     trades: pd.DataFrame
+
+
+def charges_of(costs: CostParams, step: pd.Timedelta) -> Charges:
+    """Costs of a book that is kept in quote currency, per bar of length ``step``."""
+    return Charges(
+        costs.fee_rate, costs.slippage_bps * 1e-4, costs.impact_bps * 1e-4,
+        costs.borrow_bps_per_day * 1e-4 / (pd.Timedelta(1, unit="D") / step), costs.carry == "funding", 1.0,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trade:
+    """One order as it was filled: signed quantity, price, and costs in quote currency."""
+
+    symbol: str
+    quantity: float
+    price: float
+    fee: float
+    slippage: float
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Cash after orders were filled, and each of them."""
+
+    cash: float
+    trades: tuple[Trade, ...]
+
+    @property
+    def paid(self) -> dict[str, float]:
+        """Fee and slippage by symbol."""
+        return {trade.symbol: trade.fee + trade.slippage for trade in self.trades}
+
+
+def fill_orders(
+    cash: float, orders: Sequence[Order], at: Mapping[str, float], volume: Mapping[str, float], charges: Charges
+) -> Filled:
+    """Fill orders in the order given, at ``at``, with costs by the usual quote ``volume`` of the bar.
+
+    Look-ahead: prices of the bar of the fill; the volume as known before it.
+    """
+    trades = []
+    for order in orders:
+        price = float(at[order.symbol])
+        quantity = order.quantity if order.side == "buy" else -order.quantity
+        traded = order.quantity * price
+        fee = traded * charges.fee_rate
+        slippage = traded * slippage_rate(traded, float(volume[order.symbol]), charges)
+        cash -= quantity * price + fee + slippage
+        trades.append(Trade(order.symbol, quantity, price, fee, slippage))
+    return Filled(cash, tuple(trades))
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A book held over some bars: cash at the end, and of each bar equity, exposure, P&L and what holding cost.
+
+    ``gross`` is the change of the marked value since the bar before, NaN on the first. ``by_symbol`` is what holding
+    cost over all bars.
+    """
+
+    cash: float
+    equity: FloatArray
+    gross: FloatArray
+    paid: FloatArray
+    exposure: FloatArray
+    by_symbol: dict[str, float]
+
+
+def carry(
+    cash: float, units: Mapping[str, float], marks: FloatArray, charges: Charges, funding: FloatArray | None
+) -> Carried:
+    """Hold units over bars: mark them at each close, and pay borrow on what is short, or funding in its place.
+
+    Bars are added up one after the other, so that a stretch and its bars one by one come to the same bits.
+
+    Look-ahead: row t uses the marks and rates of rows up to t.
+
+    Parameters
+    ----------
+    units
+        By symbol, in the order of the columns of ``marks`` and ``funding`` (bars × symbols).
+    funding
+        Share of the notional that longs pay on each bar, where it is charged; None for borrow.
+    """
+    rows, columns = marks.shape
+    equity, gross, paid, exposure = np.empty(rows), np.empty(rows), np.empty(rows), np.empty((rows, 2))
+    by_symbol = np.zeros(columns)
+    held = np.array(list(units.values()), dtype=np.float64)
+    rates = np.zeros((rows, columns)) if funding is None else np.ascontiguousarray(funding)
+    cash = _carry(cash, held, np.ascontiguousarray(marks), rates, charges, equity, gross, paid, exposure, by_symbol)
+    return Carried(float(cash), equity, gross, paid, exposure, dict(zip(units, by_symbol.tolist(), strict=True)))
+
+
+@compiled
+def _carry(
+    cash: float, units: FloatArray, marks: FloatArray, funding: FloatArray, charges: Charges, equity: FloatArray,
+    gross: FloatArray, paid: FloatArray, exposure: FloatArray, by_symbol: FloatArray,
+) -> float:  # fmt: skip
+    before = np.nan
+    for row in range(marks.shape[0]):
+        value = absolute = cost = 0.0
+        for i in range(units.shape[0]):
+            worth = units[i] * marks[row, i]
+            own = worth * funding[row, i] if charges.by_funding else max(-worth, 0.0) * charges.borrow_rate
+            by_symbol[i] += own
+            cost += own
+            value += worth
+            absolute += abs(worth)
+        cash -= cost
+        equity[row], gross[row], paid[row] = cash + value, value - before, cost
+        exposure[row, 0], exposure[row, 1] = absolute, value
+        before = value
+    return cash
 
 
 def simulate(
@@ -85,31 +201,32 @@ def simulate(
         raise ParameterError("needs the usual volume of each bar", where="backtest.costs.impact_bps")
     if costs.carry == "funding" and funding is None:
         raise ParameterError("is funding, and there are no funding rates", where="backtest.costs.carry")
-    symbols = list(close.columns)
+    symbols = sorted(close.columns)
     column = {symbol: i for i, symbol in enumerate(symbols)}
-    marks = close.ffill().to_numpy(dtype=np.float64)
-    fills_at = fill.to_numpy(dtype=np.float64)
+    marks = close[symbols].ffill().to_numpy(dtype=np.float64)
+    fills_at = fill[symbols].to_numpy(dtype=np.float64)
     n = len(close)
     unfillable = [row for row in signals if not 0 <= row < n - 1]
     if unfillable:
         raise ParameterError(f"signals at row {unfillable[0]} of {n} bars can't be filled on the next one")
-    per_bar = pd.Timedelta(1, unit="D") / (close.index[1] - close.index[0]) if n > 1 else 1.0
-    charged = Charges(
-        costs.fee_rate, costs.slippage_bps * 1e-4, costs.impact_bps * 1e-4, costs.borrow_bps_per_day * 1e-4 / per_bar,
-        costs.carry == "funding", 1.0,
-    )  # fmt: skip
+    charged = charges_of(costs, close.index[1] - close.index[0] if n > 1 else pd.Timedelta(1, unit="D"))
     volume = np.zeros((n, len(symbols))) if liquidity is None else liquidity[symbols].to_numpy(dtype=np.float64)
     rates = None if funding is None or not charged.by_funding else funding[symbols].to_numpy(dtype=np.float64)
     equity, gross, charges, exposure = np.zeros(n), np.zeros(n), np.zeros((n, 4)), np.zeros((n, 2))
     ledger = TradeLedger()
-    book, units = Book(params.capital), np.zeros(len(symbols))
+    book = Book(params.capital)
     filled: list[tuple[object, ...]] = []
     refused: dict[str, int] = {}
     start = 0
     for event in [*sorted(signals), n - 1]:
         rows = slice(start, event + 1)
-        book, borrowed = _hold(book, units, marks, charged.borrow_rate, rates, rows, equity, gross, charges, exposure)
-        ledger.carry({symbols[i]: amount for i, amount in borrowed.items()}, shorts_only=rates is None)
+        units = {symbol: held for symbol, held in sorted(book.units().items()) if held}
+        where = [column[symbol] for symbol in units]
+        held = carry(book.cash, units, marks[rows][:, where], charged, None if rates is None else rates[rows][:, where])
+        book = replace(book, cash=held.cash)
+        equity[rows], exposure[rows], charges[rows, 2] = held.equity, held.exposure, charges[rows, 2] + held.paid
+        gross[start + 1 : event + 1] = held.gross[1:]
+        ledger.carry({s: amount for s, amount in held.by_symbol.items() if amount}, shorts_only=rates is None)
         start = event + 1
         if event == n - 1:
             break
@@ -118,26 +235,15 @@ def simulate(
         result = build_orders(signals[event], prices, book, limits, params)
         for reason in result.refused.values():
             refused[reason] = refused.get(reason, 0) + 1
-        cash, paid = book.cash, {}
-        at = np.where(np.isfinite(fills_at[event + 1]), fills_at[event + 1], known)
-        held = np.flatnonzero(units)
-        gross[event + 1] = units[held] @ (marks[event + 1, held] - known[held])
-        for order in result.orders:
-            price = at[column[order.symbol]]
-            quantity = order.quantity if order.side == "buy" else -order.quantity
-            traded = order.quantity * price
-            fee = traded * costs.fee_rate
-            slippage = traded * slippage_rate(traded, volume[event + 1, column[order.symbol]], charged)
-            cash -= quantity * price + fee + slippage
-            charges[event + 1] += (fee, slippage, 0.0, traded)
-            gross[event + 1] += quantity * (marks[event + 1, column[order.symbol]] - price)
-            paid[order.symbol] = fee + slippage
-            filled.append((close.index[event + 1], order.symbol, quantity, price, fee, slippage))
-        ledger.fill(
-            close.index[event + 1], book.holdings, result.book.holdings, dict(zip(symbols, at, strict=True)), paid
-        )
-        book = replace(result.book, cash=cash)
-        units = np.array([book.units().get(symbol, 0.0) for symbol in symbols])
+        at = dict(zip(symbols, np.where(np.isfinite(fills_at[start]), fills_at[start], known), strict=True))
+        gross[start] = sum(held * (marks[start, column[symbol]] - prices[symbol]) for symbol, held in units.items())
+        done = fill_orders(book.cash, result.orders, at, dict(zip(symbols, volume[start], strict=True)), charged)
+        for trade in done.trades:
+            charges[start] += (trade.fee, trade.slippage, 0.0, abs(trade.quantity) * trade.price)
+            gross[start] += trade.quantity * (marks[start, column[trade.symbol]] - trade.price)
+            filled.append((close.index[start], *astuple(trade)))
+        ledger.fill(close.index[start], book.holdings, result.book.holdings, at, done.paid)
+        book = replace(result.book, cash=done.cash)
     table = pd.DataFrame(filled, columns=["time", "symbol", "quantity", "price", "fee", "slippage"])
     return PortfolioResult(
         equity=pd.Series(equity, index=close.index, name="equity"),
@@ -148,31 +254,3 @@ def simulate(
         gross=pd.Series(gross, index=close.index, name="gross"),
         trades=ledger.trades(close.index[-1] if n else None, dict(zip(symbols, marks[-1], strict=True)) if n else {}),
     )
-
-
-def _hold(
-    book: Book,
-    units: np.ndarray,
-    marks: np.ndarray,
-    borrow_rate: float,
-    funding: np.ndarray | None,
-    rows: slice,
-    equity: np.ndarray,
-    gross: np.ndarray,
-    charges: np.ndarray,
-    exposure: np.ndarray,
-) -> tuple[Book, dict[int, float]]:
-    """Carry frozen units over ``rows``: mark them, and pay borrow on what is short, or funding in its place.
-
-    The first row's P&L is the fill's. Returns the book, and what was paid by column.
-    """
-    held = np.flatnonzero(units)
-    value = marks[rows][:, held] * units[held]
-    by_symbol = -np.minimum(value, 0.0) * borrow_rate if funding is None else value * funding[rows][:, held]
-    borrow = by_symbol.sum(axis=1)
-    charges[rows, 2] += borrow
-    gross[rows.start + 1 : rows.stop] = np.diff(value.sum(axis=1))
-    equity[rows] = book.cash - np.cumsum(borrow) + value.sum(axis=1)
-    exposure[rows, 0], exposure[rows, 1] = np.abs(value).sum(axis=1), value.sum(axis=1)
-    paid = dict(zip(held.tolist(), by_symbol.sum(axis=0).tolist(), strict=True))
-    return replace(book, cash=book.cash - float(borrow.sum())), {i: amount for i, amount in paid.items() if amount}
