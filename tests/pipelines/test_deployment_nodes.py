@@ -522,5 +522,5 @@ def test_the_markets_volatility_is_live_what_it_is_in_research_or_nothing_is_ent
         assert line["probability"] == research["probability"].loc[moment - STEP]
         ((line,),) = infer_signals(store, clock, map_, models, None, late)[0].values()
         assert line["probability"] is None
-        assert line["reason"] == "a feature is not known"
+        assert line["reason"] == "market_volatility is not known"
         assert line["action"] != "enter"

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from mntrading.core.bars import COLUMNS, empty_bars, from_ms, timeframe_ms, to_ms
+from mntrading.core.bars import COLUMNS, empty_bars, from_ms, timeframe_ms, times_ms, to_ms
 from mntrading.core.coverage import Ledger
 from mntrading.core.errors import ArtifactError, ParameterError
 from mntrading.core.types import FloatArray, slug
@@ -147,6 +147,18 @@ class BarStore(Mapping[str, pd.DataFrame]):
         chosen = sorted(self if symbols is None else symbols)
         tables = [table for symbol in chosen for table in self._tables(symbol, COLUMNS)]
         return cast(pd.DataFrame, pa.concat_tables(tables).to_pandas()) if tables else empty_bars()
+
+    def between(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+        """A symbol's bars that open from ``start`` to before ``end``; files outside of the range are not read."""
+        self._manifest(symbol)
+        low, high = to_ms(start), to_ms(end)
+        tables = list(self._tables(symbol, COLUMNS, low, high))
+        if not tables:
+            return empty_bars()
+        bars = cast(pd.DataFrame, pa.concat_tables(tables).to_pandas())
+        opens = times_ms(bars["timestamp"])
+        begin, stop = np.searchsorted(opens, (low, high))
+        return bars.iloc[begin:stop].reset_index(drop=True)
 
     def wide(
         self,

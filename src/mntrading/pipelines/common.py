@@ -53,6 +53,11 @@ def header(as_of: str | pd.Timestamp, inputs: Mapping[str, object], params: Mapp
     }
 
 
+def stamp_of(bar_close: pd.Timestamp) -> str:
+    """Name of what belongs to a bar, by its close."""
+    return f"{bar_close:%Y%m%dT%H%M%SZ}"
+
+
 def must_follow(roster: Mapping[str, Any], **made: Partitions) -> None:
     """Refuse partitions that were made from another roster than the stored one.
 

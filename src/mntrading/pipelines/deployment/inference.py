@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mntrading.core import strategy, training
-from mntrading.core.bars import timeframe_ms, to_ms
+from mntrading.core.bars import empty_bars, timeframe_ms, to_ms
 from mntrading.core.break_monitor import history_bars
 from mntrading.core.coverage import subtracted
 from mntrading.core.engine_inputs import monitor_of
@@ -23,7 +24,7 @@ from mntrading.params import (
     FeatureParams,
     StrategyParams,
 )
-from mntrading.pipelines.common import SCHEMA_VERSION, number
+from mntrading.pipelines.common import SCHEMA_VERSION, number, stamp_of
 from mntrading.pipelines.feature_engineering.nodes import market_of
 from mntrading.pipelines.modelling.nodes import fitted
 
@@ -43,32 +44,32 @@ def infer_signals(
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
     """Signals of every production pair at its newest closed bar, and the state to go on from.
 
-    Bars missed since the last call are stepped through one by one, exits only; entries are taken on the newest bar
-    alone. Doubtful inputs fail closed: no entry, exits still allowed, and the reason in the signal. The same
-    newest bar gives the same bytes, however often it is asked for.
+    Bars missed since the last call are stepped through one by one, exits only, and those on which a pair left have
+    their lines as well; entries are taken on the newest bar alone. Doubtful inputs fail closed: no entry, exits still
+    allowed, and the doubts in the signal. The same newest bar gives the same bytes, however often it is asked for.
     """
     _check_map(production_map)
-    as_of = pd.Timestamp(markets["as_of"])
-    step_ms = timeframe_ms(ohlcv_5m.timeframe)
-    step = pd.Timedelta(step_ms, unit="ms")
-    bar_close = as_of.floor(step)
+    step = pd.Timedelta(timeframe_ms(ohlcv_5m.timeframe), unit="ms")
+    bar_close = pd.Timestamp(markets["as_of"]).floor(step)
     before = _state_before(position_state, bar_close)
-    market = _market(ohlcv_1h, markets, production_map, bar_close)
-    signals, after = [], {}
+    live = _Live(
+        production_map, FeatureParams.model_validate(production_map["features"]),
+        StrategyParams.model_validate(production_map["strategy"]), ohlcv_5m, production_models,
+        _market(ohlcv_1h, markets, production_map, bar_close), bar_close, step,
+    )  # fmt: skip
+    lines: dict[pd.Timestamp, list[dict[str, Any]]] = {bar_close: []}
+    after = {}
     for entry in production_map["pairs"]:
-        pair_id = entry["pair_id"]
-        signal, state = _infer_pair(
-            entry, production_map, ohlcv_5m, market, production_models, before.get(pair_id), bar_close, step
-        )
-        signals.append(signal)
-        after[pair_id] = state
+        told, after[entry["pair_id"]] = live.follow(entry, before.get(entry["pair_id"]))
+        for line in told:
+            lines.setdefault(line["bar_close"], []).append(line)
     for pair_id in sorted(set(before) - set(after)):
         if before[pair_id]["side"]:
             left = {"pair_id": pair_id, **before[pair_id]}
             why = "closing: pair is not in production any more"
-            signals.append(_line(left, production_map, bar_close, action="exit", side=0, reason=why, known={}))
-    stamp = f"{bar_close:%Y%m%dT%H%M%SZ}"
-    LOGGER.info("signals %s: %s", stamp, ", ".join(f"{s['pair_id']} {s['action']}" for s in signals) or "none")
+            lines[bar_close].append(live.line(left, bar_close, "exit", 0, why))
+    told_now = ", ".join(f"{line['pair_id']} {line['action']}" for line in lines[bar_close])
+    LOGGER.info("signals %s: %s", stamp_of(bar_close), told_now or "none")
     state = {
         "schema_version": SCHEMA_VERSION,
         "as_of": bar_close,
@@ -76,7 +77,7 @@ def infer_signals(
         "before": before,
         "pairs": after,
     }
-    return {stamp: signals}, state
+    return {stamp_of(moment): lines[moment] for moment in sorted(lines)}, state
 
 
 def _check_map(production_map: Mapping[str, Any]) -> None:
@@ -103,85 +104,155 @@ def _state_before(position_state: Mapping[str, Any] | None, bar_close: pd.Timest
     return dict(position_state["before"] if written == bar_close else position_state["pairs"])
 
 
-def _infer_pair(
-    entry: Mapping[str, Any],
-    production_map: Mapping[str, Any],
-    ohlcv_5m: BarStore,
-    market: pd.Series | None,
-    production_models: Partitions,
-    before: Mapping[str, Any] | None,
-    bar_close: pd.Timestamp,
-    step: pd.Timedelta,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    rule = StrategyParams.model_validate(production_map["strategy"])
-    spec = FeatureParams.model_validate(production_map["features"])
-    newest_open = bar_close - step
-    last_open = None if before is None else pd.Timestamp(before["last_open"])
-    item = Item(entry["rule"]["label"], entry["rule"]["beta_window"], entry["rule"]["z_window"], _levels(entry))
-    own_spec, own_rule = item.spread_params(spec), item.applied(rule)
-    history = max(warm_up_bars(spec), warm_up_bars(own_spec), history_bars(rule.break_monitor))
-    first_needed = (last_open or newest_open) - (history + 1) * step
-    legs = [_recent(ohlcv_5m, entry[leg], first_needed, newest_open) for leg in ("dependent", "independent")]
-    frame = build_features(legs[0], legs[1], spec, market=market)
-    staleness = int((newest_open - frame.index[-1]) / step) if len(frame) else None
-    told, doubts = _told(entry, frame, production_models, spec_hash(spec))
-    if entry["model"] is None and production_map["feature_spec"] != spec_hash(spec):
-        doubts.append("features are not those the pair was promoted with")
-    if staleness == 0 and told is not None and pd.isna(told["probability"].iloc[-1]):
-        doubts.append("a feature is not known")
-    doubts += _doubts(production_map, staleness, bar_close)
-    # time goes on where bars are missing: a held pair ages, and its time stop comes
-    begin = newest_open if last_open is None else last_open + step
-    todo = pd.date_range(begin, newest_open, freq=step, unit="ms")
-    # the spread that is traded may have other windows than the one the model's features are made of
-    frame = build_spread(legs[0], legs[1], own_spec).reindex(todo)
-    own_threshold = None
-    if told is not None:
-        own_threshold = float(told["threshold"].iloc[0]) if len(told) else None
-        told = told.reindex(todo)
-    state = strategy.StrategyState(**before["strategy"]) if before else strategy.StrategyState()
-    levels = strategy.rule_of(
-        own_rule, half_life_bars=entry["half_life_hours"] / (step / pd.Timedelta(1, unit="h")),
-        needs_probability=strategy.asks_model(rule, entry["model"] is not None),
-        threshold=own_threshold,
-    )  # fmt: skip
-    monitor = monitor_of(legs[0], legs[1], frame, rule.break_monitor)
-    fills, closes = (_both(legs, column, todo) for column in (production_map["fill_at"], "close"))
-    action, reason = strategy.HOLD, ""
-    columns = (frame[name] for name in ("z", "hedge_ratio", "beta"))
-    for row, (moment, z, hedge_ratio, beta) in enumerate(zip(todo, *columns, strict=True)):
-        known = _asked(told, moment)
-        state, action, reason = strategy.step(
-            state, levels, z=float(z), hedge_ratio=float(hedge_ratio), probability=known["probability"],
-            fill=fills[row], close=closes[row], barred=known["barred"],
-            entries_allowed=moment == newest_open and not doubts, beta=float(beta), monitor=monitor, row=row,
+@dataclass(frozen=True)
+class _Live:
+    """One bar close of everything in production."""
+
+    production_map: Mapping[str, Any]
+    features: FeatureParams
+    strategy: StrategyParams
+    ohlcv_5m: BarStore
+    models: Partitions
+    market: pd.Series | None
+    bar_close: pd.Timestamp
+    step: pd.Timedelta
+
+    @property
+    def newest_open(self) -> pd.Timestamp:
+        """Open time of the newest closed bar."""
+        return self.bar_close - self.step
+
+    def follow(
+        self, entry: Mapping[str, Any], before: Mapping[str, Any] | None
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Step one pair from its last bar to the newest: its lines, the newest last, and its state."""
+        # time goes on where bars are missing: a held pair ages, and its time stop comes
+        begin = self.newest_open if before is None else pd.Timestamp(before["last_open"]) + self.step
+        todo = pd.date_range(begin, self.newest_open, freq=self.step, unit="ms")
+        item = Item(entry["rule"]["label"], entry["rule"]["beta_window"], entry["rule"]["z_window"], _levels(entry))
+        own_spec, own_rule = item.spread_params(self.features), item.applied(self.strategy)
+        history = max(warm_up_bars(self.features), warm_up_bars(own_spec), history_bars(own_rule.break_monitor))
+        start = begin - (history + 2) * self.step
+        legs = [self._bars(entry[leg], start) for leg in ("dependent", "independent")]
+        # the spread that is traded may have other windows than the one the model's features are made of
+        frame = build_spread(legs[0], legs[1], own_spec)
+        staleness = int((self.newest_open - frame.index[-1]) / self.step) if len(frame) else None
+        frame = frame.reindex(todo)
+        told, doubts = self._told(entry, legs, todo)
+        doubts = [*doubts, *self._doubts(staleness)]
+        if staleness == 0 and pd.isna(frame["z"].iloc[-1]):
+            doubts.append("z is not known")
+        own_threshold = None if told is None else float(told["threshold"].iloc[-1])
+        levels = strategy.rule_of(
+            own_rule, half_life_bars=entry["half_life_hours"] / (self.step / pd.Timedelta(1, unit="h")),
+            needs_probability=strategy.asks_model(self.strategy, entry["model"] is not None), threshold=own_threshold,
         )  # fmt: skip
-    last = frame.iloc[-1] if len(frame) else pd.Series(float("nan"), index=frame.columns)
-    newest = _asked(told, newest_open)
-    held = "hold" if state.side else "flat"
-    signal = _line(
-        entry, production_map, bar_close, action=_ACTIONS.get(action, held), side=state.side,
-        reason="; ".join(doubts) or reason,
-        known={
-            **{name: number(float(last[name])) for name in ("z", "hedge_ratio", "spread_std")},
+        monitor = monitor_of(legs[0], legs[1], frame, own_rule.break_monitor)
+        fills, closes = (_both(legs, column, todo) for column in (self.production_map["fill_at"], "close"))
+        state = strategy.StrategyState(**before["strategy"]) if before else strategy.StrategyState()
+        lines = []
+        for row, moment in enumerate(todo):
+            known, said = frame.iloc[row], _asked(told, row)
+            state, action, reason = strategy.step(
+                state, levels, z=float(known["z"]), hedge_ratio=float(known["hedge_ratio"]),
+                probability=said["probability"], fill=fills[row], close=closes[row], barred=said["barred"],
+                entries_allowed=moment == self.newest_open and not doubts, beta=float(known["beta"]),
+                monitor=monitor, row=row,
+            )  # fmt: skip
+            newest = moment == self.newest_open
+            if newest or action == strategy.EXIT:
+                acted = _ACTIONS.get(action, "hold" if state.side else "flat")
+                measured = self._measured(entry, known, said) | {"staleness_bars": staleness}
+                alone = doubts if newest else ()
+                lines.append(self.line(entry, moment + self.step, acted, state.side, reason, alone, measured))
+        return lines, {
+            "dependent": entry["dependent"],
+            "independent": entry["independent"],
+            "side": state.side,
+            "strategy": asdict(state),
+            "last_open": self.newest_open,
+        }
+
+    def _bars(self, symbol: str, start: pd.Timestamp) -> pd.DataFrame:
+        return self.ohlcv_5m.between(symbol, start, self.bar_close) if symbol in self.ohlcv_5m else empty_bars()
+
+    def line(
+        self,
+        pair: Mapping[str, Any],
+        bar_close: pd.Timestamp,
+        action: str,
+        side: int,
+        reason: str,
+        doubts: Sequence[str] = (),
+        known: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """One line of a bar's signals; its id is the hash of its content, and what is not known is None."""
+        signal = {
+            **{name: pair[name] for name in ("pair_id", "dependent", "independent")},
+            "bar_close": bar_close,
+            "action": action,
+            "side": side,
+            **dict.fromkeys(_MEASURED),
+            **(known or {}),
+            "reason": "; ".join(doubts) if doubts and action in ("hold", "flat") else reason,
+            "doubts": list(doubts),
+            "map_id": self.production_map["id"],
+        }
+        return {**signal, "id": content_hash(signal)[:16]}
+
+    def _measured(self, entry: Mapping[str, Any], known: pd.Series, said: Mapping[str, Any]) -> dict[str, Any]:
+        told = said["probability"] is not None
+        return {
+            **{name: number(float(known[name])) for name in ("z", "hedge_ratio", "beta", "spread_std")},
             "half_life_hours": entry["half_life_hours"],
-            "probability": None if told is None else number(newest["probability"]),
-            "threshold": None if told is None else strategy.entry_threshold(rule, newest["threshold"]),
-            "novelty": None if told is None else number(newest["novelty"]),
+            "probability": number(said["probability"]) if told else None,
+            "threshold": strategy.entry_threshold(self.strategy, said["threshold"]) if told else None,
+            "novelty": number(said["novelty"]) if told else None,
             "confidence": strategy.confidence(
-                rule, z=float(last["z"]), probability=newest["probability"], threshold=newest["threshold"]
+                self.strategy, z=float(known["z"]), probability=said["probability"], threshold=said["threshold"]
             ),
-            "staleness_bars": staleness,
             "model_sha256": entry["model"]["sha256"] if entry["model"] else None,
-        },
-    )  # fmt: skip
-    return signal, {
-        "dependent": entry["dependent"],
-        "independent": entry["independent"],
-        "side": state.side,
-        "strategy": asdict(state),
-        "last_open": newest_open,
-    }
+        }
+
+    def _doubts(self, staleness: int | None) -> list[str]:
+        """Why no entry may be made now, model apart; empty when all is well."""
+        out = []
+        if staleness != 0:
+            out.append("no bars" if staleness is None else f"bars are {staleness} bars old")
+        if self.bar_close > pd.Timestamp(self.production_map["expires"]):
+            out.append("the production map has expired")
+        if self.production_map["feature_spec"] != spec_hash(self.features):
+            out.append("features are not those the pair was promoted with")
+        return out
+
+    def _told(
+        self, entry: Mapping[str, Any], legs: list[pd.DataFrame], todo: pd.DatetimeIndex
+    ) -> tuple[pd.DataFrame | None, list[str]]:
+        """What the promoted model says of each row, and why it can't be had. Exits go on without it."""
+        model = entry["model"]
+        if model is None:
+            return None, []
+        name = f"model {model['id'][:12]}"
+        if model["id"] not in self.models:
+            return None, [f"{name} is missing"]
+        if self.models.digests[model["id"]] != model["sha256"]:
+            return None, [f"{name} is not the one that was promoted"]
+        try:
+            stored = self.models[model["id"]]
+            promoted = fitted(stored)
+        except ArtifactError as error:
+            return None, [f"{name} can't be used: {error.what}"]
+        if stored.meta["feature_spec"] != spec_hash(self.features):
+            return None, ["features are not those the model was trained on"]
+        features = build_features(legs[0], legs[1], self.features, market=self.market).reindex(todo)
+        told = training.predict(promoted, features)
+        probability = float(told["probability"].iloc[-1])
+        if not np.isfinite(probability):
+            unknown = [c for c in promoted.feature_names if not np.isfinite(float(features[c].iloc[-1]))]
+            return told, [f"{unknown[0] if unknown else name} is not known"]
+        if not 0.0 <= probability <= 1.0:
+            return told, [f"{name} says {probability:g}, expected a probability"]
+        return told, []
 
 
 def _both(legs: list[pd.DataFrame], column: str, index: pd.DatetimeIndex) -> list[tuple[float, float]]:
@@ -216,77 +287,15 @@ def _market(
     return market_of(ohlcv_1h, tuple(symbols), spec, start, end)
 
 
-def _recent(store: BarStore, symbol: str, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-    bars: pd.DataFrame = store[symbol]
-    return bars.loc[(bars["timestamp"] >= start) & (bars["timestamp"] <= end)]
-
-
-def _doubts(production_map: Mapping[str, Any], staleness: int | None, bar_close: pd.Timestamp) -> list[str]:
-    """Why no entry may be made now, model apart; empty when all is well."""
-    out = []
-    if staleness != 0:
-        out.append("no bars" if staleness is None else f"bars are {staleness} bars old")
-    if bar_close > pd.Timestamp(production_map["expires"]):
-        out.append("the production map has expired")
-    return out
-
-
-def _told(
-    entry: Mapping[str, Any], frame: pd.DataFrame, production_models: Partitions, spec: str
-) -> tuple[pd.DataFrame | None, list[str]]:
-    """What the promoted model says of each row, and why it can't be had. Exits go on without it."""
-    model = entry["model"]
-    if model is None:
-        return None, []
-    if model["id"] not in production_models:
-        return None, [f"model {model['id'][:12]} is missing"]
-    if production_models.digests[model["id"]] != model["sha256"]:
-        return None, [f"model {model['id'][:12]} is not the one that was promoted"]
-    try:
-        stored = production_models[model["id"]]
-        promoted = fitted(stored)
-    except ArtifactError as error:
-        return None, [f"model {model['id'][:12]} can't be used: {error.what}"]
-    if stored.meta["feature_spec"] != spec:
-        return None, ["features are not those the model was trained on"]
-    return training.predict(promoted, frame), []
-
-
-def _asked(told: pd.DataFrame | None, moment: pd.Timestamp) -> dict[str, Any]:
+def _asked(told: pd.DataFrame | None, row: int) -> dict[str, Any]:
     """What the decision step is told by the model about one bar."""
     if told is None:
         return {"probability": None, "threshold": None, "novelty": None, "barred": False}
-    line = told.loc[[moment]].to_dict("records")[0]
-    known = {name: float(line[name]) for name in ("probability", "threshold", "novelty")}
-    # where the bar is missing nothing is known, and the decision step asks for z first
-    return {**known, "barred": line["barred"] is True}
+    known = {name: float(told[name].iloc[row]) for name in ("probability", "threshold", "novelty")}
+    return {**known, "barred": bool(told["barred"].iloc[row])}
 
 
 _MEASURED = (
-    "z", "hedge_ratio", "spread_std", "half_life_hours", "probability", "threshold", "novelty", "confidence",
+    "z", "hedge_ratio", "beta", "spread_std", "half_life_hours", "probability", "threshold", "novelty", "confidence",
     "staleness_bars", "model_sha256",
 )  # fmt: skip
-
-
-def _line(
-    pair: Mapping[str, Any],
-    production_map: Mapping[str, Any],
-    bar_close: pd.Timestamp,
-    *,
-    action: str,
-    side: int,
-    reason: str,
-    known: Mapping[str, Any],
-) -> dict[str, Any]:
-    """One line of a bar's signals; its id is the hash of its content, and what is not known is None."""
-    signal = {
-        **{name: pair[name] for name in ("pair_id", "dependent", "independent")},
-        "bar_close": bar_close,
-        "action": action,
-        "side": side,
-        **dict.fromkeys(_MEASURED),
-        **known,
-        "reason": reason,
-        "map_id": production_map["id"],
-    }
-    return {**signal, "id": content_hash(signal)[:16]}

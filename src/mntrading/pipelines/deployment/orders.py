@@ -18,7 +18,7 @@ from mntrading.params import (
     PortfolioParams,
 )
 from mntrading.pipelines.backtesting.desk import exchange_limits
-from mntrading.pipelines.common import header
+from mntrading.pipelines.common import header, stamp_of
 
 LOGGER = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def aggregate_orders(
     The book takes orders as filled at their reference price with the production map's costs.
     """
     bar_close = pd.Timestamp(position_state["as_of"])
-    stamp = f"{bar_close:%Y%m%dT%H%M%SZ}"
+    stamp = stamp_of(bar_close)
     given = signals[stamp]
     book = _book_before(previous, bar_close, sizes.capital)
     wanted = [_signal(line) for line in given]
