@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from mntrading import tracking
 from mntrading.configuration import is_remote, local_root
-from mntrading.core.errors import LockedError, MNTradingError, ParameterError
+from mntrading.core.errors import DoubtError, LockedError, MNTradingError, ParameterError
 from mntrading.datasets import ArtifactDataset, PartitionedArtifactDataset
 from mntrading.params import BLOCKS
 from mntrading.runs import JOURNAL, RunRecord
@@ -104,9 +104,26 @@ class RunHooks:
         catalog["run_record"].save(self._document(run_params))
 
     @hook_impl(trylast=True)
-    def after_pipeline_run(self, run_params: dict[str, Any], catalog: DataCatalog) -> None:
-        """Close the record and let the next run in."""
-        self._finish(run_params, catalog, "finished", "")
+    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Close the record and let the next run in; a run whose signals are in doubt ends as refused.
+
+        Raises
+        ------
+        DoubtError
+            After everything has been written, so that whoever started the run is told.
+        """
+        doubts = catalog["position_state"].load()["doubts"] if "position_state" in pipeline.all_outputs() else {}
+        if not doubts:
+            self._finish(run_params, catalog, "finished", "")
+            return
+        told = "; ".join(f"{pair_id}: {', '.join(why)}" for pair_id, why in doubts.items())
+        error = DoubtError(
+            f"no entry was allowed for {len(doubts)} {'pair' if len(doubts) == 1 else 'pairs'} ({told})",
+            where="signals/",
+            fix="kedro run --pipelines short_cycle once bars are there, full_cycle where a map or a model is at fault",
+        )
+        self._finish(run_params, catalog, "refused", str(error))
+        raise error
 
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error: Exception, run_params: dict[str, Any], catalog: DataCatalog) -> None:

@@ -45,7 +45,7 @@ class RunRecord:
     env
         Configuration environment.
     status
-        ``finished`` or ``failed``.
+        ``finished``, ``failed``, or ``refused`` where live inputs were too doubtful to enter on.
     started_at, finished_at
         Wall clock, ISO 8601, UTC.
     revision

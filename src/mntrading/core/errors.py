@@ -47,5 +47,9 @@ class ArtifactError(MNTradingError):
     """A stored artefact that is missing, altered, or not of its schema."""
 
 
+class DoubtError(MNTradingError):
+    """Live inputs too doubtful to enter on: signals, exits and orders were made, entries were not."""
+
+
 class LockedError(MNTradingError):
     """Another run holds the storage root."""

@@ -74,6 +74,7 @@ def infer_signals(
         "schema_version": SCHEMA_VERSION,
         "as_of": bar_close,
         "map_id": production_map["id"],
+        "doubts": {line["pair_id"]: line["doubts"] for line in lines[bar_close] if line["doubts"]},
         "before": before,
         "pairs": after,
     }
