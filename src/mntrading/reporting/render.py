@@ -43,7 +43,7 @@ def render_markdown(context: ReportContext, figures: Collection[str]) -> str:
 
 
 def render_html(context: ReportContext, figures: Mapping[str, go.Figure]) -> str:
-    """The report as one HTML page: styles, figures and the plotting library inside, no address outside.
+    """The report as one HTML page: styles, figures and the plotting library, packed, inside; no address outside.
 
     Parameters
     ----------
@@ -52,10 +52,7 @@ def render_html(context: ReportContext, figures: Mapping[str, go.Figure]) -> str
     figures
         By the names that sections use; a name without figure is passed over.
     """
-    drawn = {name: Markup(figure.to_json()) for name, figure in sorted(figures.items())}  # noqa: S704 - plotly escapes <, > and /
-    page = _environment().get_template("report.html.j2")
-    library = Markup(get_plotlyjs()) if drawn else ""  # noqa: S704 - the library's own code
-    return page.render(report=context, figures=drawn, config=CONFIG, library=library).rstrip() + "\n"
+    return _page("report.html.j2", context, dict(sorted(figures.items())))
 
 
 def render_sheet(
@@ -76,12 +73,15 @@ def render_sheet(
     ways
         Text and address of what belongs with the page.
     """
+    shown = [name for name in halves if name in figures]
+    return _page("tear_sheet.html.j2", context, figures, halves=shown, ways=ways)
+
+
+def _page(template: str, context: ReportContext, figures: Mapping[str, go.Figure], **more: object) -> str:
     drawn = {name: Markup(figure.to_json()) for name, figure in figures.items()}  # noqa: S704 - plotly escapes <, > and /
-    page = _environment().get_template("tear_sheet.html.j2")
     library = _packed_library() if drawn else ""
-    shown = [name for name in halves if name in drawn]
-    text = page.render(report=context, figures=drawn, config=CONFIG, library=library, halves=shown, ways=ways)
-    return text.rstrip() + "\n"
+    page = _environment().get_template(template)
+    return page.render(report=context, figures=drawn, config=CONFIG, library=library, **more).rstrip() + "\n"
 
 
 @cache
