@@ -115,7 +115,7 @@ class Job:
         return dataset.load()
 
     def desk(self) -> Desk:
-        funding = Funding(self.markets, self.funding, self.rule)
+        funding = Funding(self.markets, self.funding, self.rule.costs)
         roster = Roster.parse(self.roster)
         return Desk(
             self.bars, self.predictions, self.menus()[0], roster, funding, self.rule, self.spec, self.params.portfolio

@@ -52,7 +52,7 @@ def trade_benchmarks(
     must_follow(roster, predictions=predictions, pair_menus=pair_menus)
     parsed = Roster.parse(roster)
     rule = backtest.model_copy(update={"strategy": backtest.strategy.model_copy(update={"signals_from": "z"})})
-    funding = Funding(markets, funding_rates, backtest)
+    funding = Funding(markets, funding_rates, backtest.costs)
     desk = Desk(ohlcv_5m, predictions, pair_menus, parsed, funding, rule, features, sizes)
 
     def trade(item: str | tuple[RosterFold, Pair, float | None]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from mntrading.core.engine_inputs import Book, due_rates, usual_volume
 from mntrading.core.roster import Roster, RosterFold, RosterPair
 from mntrading.core.types import Pair, slug
 from mntrading.datasets import BarStore, Partitions
-from mntrading.params import BacktestParams, FeatureParams, PortfolioParams
+from mntrading.params import BacktestParams, CostParams, FeatureParams, PortfolioParams
 
 _HOUR = pd.Timedelta(1, unit="h")
 
@@ -26,12 +26,12 @@ class Funding:
 
     markets: Mapping[str, Any]
     rates: Partitions
-    backtest: BacktestParams
+    costs: CostParams
 
     def of(self, symbol: str) -> pd.Series | None:
         """Rates of the symbol's perpetual by time; None where there are none or they are not charged."""
         perpetual = self.markets["symbols"].get(symbol, {}).get("perpetual")
-        if self.backtest.costs.carry != "funding" or perpetual is None or slug(perpetual) not in self.rates:
+        if self.costs.carry != "funding" or perpetual is None or slug(perpetual) not in self.rates:
             return None
         found: pd.Series = self.rates[slug(perpetual)].set_index("timestamp")["rate"]
         return found

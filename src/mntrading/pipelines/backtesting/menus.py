@@ -34,7 +34,7 @@ def choose_candidates(
 ) -> Iterator[tuple[dict[str, pd.DataFrame] | Commit, ...]]:
     """Each pair's menu in each fold of its roster, the live one too, and the candidates' days in trading windows."""
     parsed = Roster.parse(roster)
-    funding = Funding(markets, funding_rates, backtest)
+    funding = Funding(markets, funding_rates, backtest.costs)
     step = pd.Timedelta(timeframe_ms(ohlcv_5m.timeframe), unit="ms")
 
     def look(item: tuple[str, Pair]) -> tuple[str, pd.DataFrame, pd.DataFrame]:

@@ -69,7 +69,7 @@ def backtest_pairs(
     """Each pair in each trading window whose roster it was on: curves, trades and one line a window."""
     must_follow(roster, pair_features=pair_features, predictions=predictions, pair_menus=pair_menus)
     parsed = Roster.parse(roster)
-    funding = Funding(markets, funding_rates, backtest)
+    funding = Funding(markets, funding_rates, backtest.costs)
     desk = Desk(ohlcv_5m, predictions, pair_menus, parsed, funding, backtest, features, sizes)
 
     def trade(pair_id: str) -> tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -155,7 +155,7 @@ def backtest_portfolio(
         entry.fold.name: _champions_of(entry, parsed, curves, windows, champions, ohlcv_5m, tried)
         for entry in parsed.completed
     }
-    exchange = Exchange.of(ohlcv_5m, parsed, markets, Funding(markets, funding_rates, backtest))
+    exchange = Exchange.of(ohlcv_5m, parsed, markets, Funding(markets, funding_rates, backtest.costs))
     index = pd.DatetimeIndex(exchange.close.index)
 
     def book(trades: Mapping[str, pd.DataFrame], members: Mapping[str, Sequence[Pair]]) -> account.PortfolioResult:

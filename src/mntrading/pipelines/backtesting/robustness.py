@@ -55,7 +55,7 @@ def probe_robustness(
     """
     must_follow(roster, predictions=predictions, pair_menus=pair_menus)
     parsed = Roster.parse(roster)
-    funding = Funding(markets, funding_rates, backtest)
+    funding = Funding(markets, funding_rates, backtest.costs)
     desk = Desk(ohlcv_5m, predictions, pair_menus, parsed, funding, backtest, features, sizes)
     ways, cells = scenarios(backtest, robustness), neighbourhood(backtest, robustness)
 
