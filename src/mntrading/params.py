@@ -618,15 +618,41 @@ class ChampionParams(Block):
     n_challengers: Annotated[int, Field(ge=0)]
 
 
+class SizingParams(Block):
+    """How an entry's size in multiples of ``pair_gross`` follows from its spread.
+
+    The reference pair, traded with ``pair_gross``, has ``reference_std`` as deviation of its spread per unit of the
+    pair's notional.
+    """
+
+    rule: Literal["equal_notional", "inverse_risk"]
+    reference_std: Positive
+    reference_half_life_hours: Positive
+    low: Positive
+    high: Positive
+
+    @model_validator(mode="after")
+    def _multiples_are_in_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self
+
+
 class PortfolioParams(Block):
-    """Sizes and caps, as fractions of the portfolio's equity unless said otherwise."""
+    """Sizes and caps, as fractions of the portfolio's equity unless said otherwise; null is no cap."""
 
     capital: Positive
     top_k: PositiveInt
-    pair_gross: Annotated[float, Field(gt=0)]
-    max_symbol_weight: Annotated[float, Field(gt=0)]
-    max_gross: Annotated[float, Field(gt=0)]
-    max_net: Annotated[float, Field(gt=0)]
+    pair_gross: Positive
+    sizing: SizingParams
+    max_symbol_weight: Positive
+    max_cluster_gross: Positive
+    max_gross: Positive
+    max_net: Positive
+    volatility_target: Positive | None
+    pair_correlation: Fraction
+    max_daily_turnover: Positive | None
+    max_hedge_error: NonNegative
     allow_short: bool
     kill_switch: Literal["active", "reducing", "halted"]
 

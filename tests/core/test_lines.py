@@ -138,12 +138,16 @@ def test_signals_are_at_the_bar_before_each_fill_and_of_the_members_alone(params
     rule = StrategyParams.model_validate(params.backtest.strategy.model_dump())
     trade = {
         "fold": "fold_00", "side": -1, "hedge_ratio": 0.8, "entry_z": 2.5, "probability": 0.7, "threshold": np.nan,
-        "entry_fill": index[4], "exit_fill": index[9], "reason": "reverted",
+        "entry_fill": index[4], "exit_fill": index[9], "reason": "reverted", "spread_std": 0.02, "half_life_hours": 8.0,
+        "z_window_hours": 25.0,
     }  # fmt: skip
     table = pd.DataFrame([trade, trade | {"fold": "fold_01", "entry_fill": index[12], "exit_fill": index[15]}])
     signals = signals_of({AB.id: table, BC.id: table}, {"fold_00": (AB,)}, index, rule)
     assert sorted(signals) == [3, 8]
     (entry,), (out,) = signals[3], signals[8]
     assert (entry.pair, entry.action, entry.side, entry.hedge_ratio, entry.confidence) == (AB, "enter", -1, 0.8, 0.7)
+    assert (entry.spread_std, entry.half_life_hours, entry.z_window_hours, entry.cluster) == (0.02, 8.0, 25.0, None)
     assert (out.action, out.reason) == ("exit", "reverted")
+    given = signals_of({AB.id: table}, {"fold_00": (AB,)}, index, rule, clusters={"fold_00": {AB.id: 3}})
+    assert given[3][0].cluster == 3
     assert signals_of({}, {}, index, rule) == {}

@@ -19,11 +19,15 @@ from mntrading.core.errors import BarDataError, ParameterError
 from mntrading.core.features import build_features
 from mntrading.core.portfolio import Book, Holding, Limits, Orders, Signal, build_orders
 from mntrading.core.types import Pair
-from mntrading.params import BacktestParams, CostParams, FeatureParams, PortfolioParams, StrategyParams
+from mntrading.params import BacktestParams, CostParams, FeatureParams, PortfolioParams, SizingParams, StrategyParams
 
+EQUAL = SizingParams(
+    rule="equal_notional", reference_std=0.005, reference_half_life_hours=12.0, low=0.5, high=1.5
+)  # fmt: skip
 P = PortfolioParams(
-    capital=100_000.0, top_k=10, pair_gross=0.2, max_symbol_weight=1.0, max_gross=3.0, max_net=1.0, allow_short=True,
-    kill_switch="active",
+    capital=100_000.0, top_k=10, pair_gross=0.2, sizing=EQUAL, max_symbol_weight=1.0, max_cluster_gross=3.0,
+    max_gross=3.0, max_net=1.0, volatility_target=None, pair_correlation=0.0, max_daily_turnover=None,
+    max_hedge_error=1.0, allow_short=True, kill_switch="active",
 )  # fmt: skip
 PRICES = {"A": 10.0, "B": 20.0, "C": 5.0, "D": 1.0}
 AB, BC, AC, CD = Pair("A", "B"), Pair("B", "C"), Pair("A", "C"), Pair("C", "D")
@@ -198,9 +202,23 @@ def test_an_entry_without_a_side_is_refused():
 # ---------------------------------------------------------------------------------------- lots
 
 
-def test_units_are_rounded_down_to_lots():
+def test_units_are_rounded_down_to_lots_and_the_finer_leg_follows_the_coarser_one():
     result = built(enter(AB, hedge=1.0), limits={"A": Limits(lot=300.0), "B": Limits(lot=0.1)})
-    assert result.targets == pytest.approx({"A": 900.0, "B": -500.0})
+    assert result.targets == pytest.approx({"A": 900.0, "B": -450.0})
+    assert result.hedge_errors == {AB.id: pytest.approx(0.0, abs=1e-12)}
+    result = built(enter(AB, hedge=1.0), limits={"A": Limits(lot=0.1), "B": Limits(lot=300.0)})
+    assert result.targets == pytest.approx({"A": 600.0, "B": -300.0})
+
+
+def test_the_hedge_error_that_lots_leave_is_told_and_refused_beyond_its_limit():
+    limits = {"A": Limits(lot=300.0), "B": Limits(lot=40.0)}
+    # of 1,000 and 500: 900 with 440 (nearest to 450), or 480 with 900 (nearest to 960)
+    result = built(enter(AB), limits=limits, max_hedge_error=0.03)
+    assert result.targets == pytest.approx({"A": 900.0, "B": -440.0})
+    assert result.hedge_errors == {AB.id: pytest.approx(440 / 450 - 1)}
+    refused = built(enter(AB), limits=limits, max_hedge_error=0.02)
+    assert refused.refused == {AB.id: "lots leave a hedge error beyond portfolio.max_hedge_error"}
+    assert (refused.orders, refused.hedge_errors) == ((), {})
 
 
 def test_a_whole_number_of_lots_is_not_rounded_down_by_one():
@@ -230,10 +248,10 @@ def test_a_leg_of_just_the_smallest_notional_is_traded():
 
 
 def test_rounding_one_leg_more_than_the_other_does_not_break_the_net_cap():
-    result = built(enter(AB), limits={"B": Limits(lot=300.0)}, max_net=0.03)
-    # A +10,000, B rounded from -10,000 to -6,000: net 0.04
-    assert result.refused == {AB.id: "net cap"}
-    assert built(enter(AB), limits={"B": Limits(lot=300.0)}, max_net=0.05).refused == {}
+    limits = {"A": Limits(lot=700.0), "B": Limits(lot=300.0)}
+    # A +7,000 of 10,000 and B -6,000: net 0.01
+    assert built(enter(AB), limits=limits, max_net=0.009).refused == {AB.id: "net cap"}
+    assert built(enter(AB), limits=limits, max_net=0.011).refused == {}
 
 
 # ---------------------------------------------------------------------- shorts and kill switch
@@ -249,6 +267,60 @@ def test_without_shorts_an_entry_that_leaves_a_symbol_short_is_refused():
     covered = build_orders([enter(AB)], prices, long_b, {}, changed(P, allow_short=False))
     # half of a fifth of 60,000 against 500 B
     assert covered.targets == pytest.approx({"A": 600.0, "B": 200.0, "X": 0.0})
+
+
+def test_a_symbol_without_margin_or_perpetual_is_not_left_short():
+    limits = {"B": Limits(shortable=False)}
+    why = "B can't be sold short here (its market has no margin or perpetual)"
+    assert built(enter(AB), limits=limits).refused == {AB.id: why}
+    assert built(enter(AB, -1), limits=limits).refused == {}
+    assert built(enter(CD), limits=limits).refused == {}
+
+
+def test_pairs_that_an_exit_leaves_short_are_closed_the_least_confident_first():
+    # B/C holds 1,500 B; A/B and D/B are short 600 each
+    cover, first, second = Pair("B", "C"), AB, Pair("D", "B")
+    state = Book(
+        100_000.0,
+        {
+            cover.id: Holding(cover, 1, 1500.0, 5.0, confidence=0.1),
+            first.id: Holding(first, 1, 1000.0, -600.0, confidence=0.9),
+            second.id: Holding(second, 1, 1000.0, -600.0, confidence=0.5),
+        },
+    )
+    limits = {"B": Limits(shortable=False)}
+    assert built(state=state, limits=limits).orders == ()
+    both = built(leave(cover), state=state, limits=limits)
+    assert both.book.holdings == {}
+    assert set(both.closed) == {first.id, second.id}
+    assert all("B can't be sold short here" in why for why in both.closed.values())
+    # 700 more B from elsewhere cover one of them
+    other = Pair("B", "D")
+    held = {**state.holdings, other.id: Holding(other, 1, 700.0, 1.0)}
+    one = built(leave(cover), state=replace(state, holdings=held), limits=limits)
+    assert set(one.closed) == {second.id}
+    assert one.targets["B"] == pytest.approx(100.0)
+    # allowed to be short, or not allowed to trade, they stay
+    assert built(leave(cover), state=state).closed == {}
+    halted = built(leave(cover), state=state, limits=limits, kill_switch="halted")
+    assert (halted.closed, halted.book) == ({}, state)
+    reducing = built(leave(cover), state=state, limits=limits, kill_switch="reducing")
+    assert (reducing.closed, reducing.book) == (both.closed, both.book)
+
+
+def test_of_equally_confident_pairs_the_last_by_name_is_closed_and_a_closed_one_may_uncover_another():
+    first, second, chain = AB, Pair("C", "B"), Pair("D", "C")
+    held = {
+        "cover": Holding(Pair("B", "X"), 1, 500.0, 1.0),
+        first.id: Holding(first, 1, 1.0, -400.0, confidence=0.5),
+        second.id: Holding(second, 1, 100.0, -400.0, confidence=0.5),
+        chain.id: Holding(chain, 1, 1.0, -50.0, confidence=0.9),
+    }
+    prices = PRICES | {"X": 1.0}
+    result = build_orders([], prices, Book(1e5, held), {}, changed(P, allow_short=False))
+    # of A/B and C/B the latter goes, and with it the C that D/C was covered by
+    assert set(result.closed) == {second.id, chain.id}
+    assert set(result.book.holdings) == {"cover", first.id}
 
 
 def test_reducing_lets_out_and_not_in_and_halted_does_nothing():
@@ -278,6 +350,202 @@ def test_what_rounding_leaves_of_netted_legs_is_no_order():
     assert 0.0 < abs(state.units()["A"]) < 1e-16
     result = built(*(leave(pair) for pair in pairs), state=state)
     assert {order.symbol for order in result.orders} == {"B", "C", "D"}
+
+
+# ----------------------------------------------------------------- sizes, clusters, volatility
+
+INVERSE = EQUAL.model_copy(update={"rule": "inverse_risk"})
+
+
+def quiet(pair: Pair, std: float = 0.01, half_life: float = 12.0, **values: Any) -> Signal:
+    return replace(enter(pair, **values), spread_std=std, half_life_hours=half_life)
+
+
+@pytest.mark.parametrize(
+    ("std", "half_life", "gross"),
+    [
+        (0.010, 12.0, 0.20),  # 0.01 of the dependent leg is 0.005 of both: the reference
+        (0.008, 12.0, 0.25),
+        (0.010, 48.0, 0.10),  # four times as slow: half
+        (0.020, 3.0, 0.20),
+        (0.100, 12.0, 0.10),  # never below low …
+        (0.001, 12.0, 0.30),  # … nor above high
+        (math.nan, 12.0, 0.10),
+        (0.010, math.nan, 0.10),
+        (0.010, math.inf, 0.10),
+    ],
+)
+def test_quieter_and_quicker_spreads_are_traded_larger_within_bounds(std, half_life, gross):
+    result = built(quiet(AB, std, half_life), sizing=INVERSE)
+    assert sum(map(abs, result.weights.values())) == pytest.approx(gross)
+    equal = built(quiet(AB, std, half_life))
+    assert sum(map(abs, equal.weights.values())) == pytest.approx(0.2)
+
+
+def test_the_pairs_of_a_cluster_share_a_cap_and_others_do_not_count():
+    def of(pair: Pair, cluster: int | None, confidence: float = 1.0) -> Signal:
+        return replace(enter(pair, confidence=confidence), cluster=cluster)
+
+    result = built(of(AB, 7), of(CD, 7, 0.5), max_cluster_gross=0.3)
+    assert sum(abs(result.weights[s]) for s in "AB") == pytest.approx(0.2)
+    assert sum(abs(result.weights[s]) for s in "CD") == pytest.approx(0.1)
+    assert built(of(AB, 7), of(CD, 7, 0.5), max_cluster_gross=0.24).refused == {CD.id: "cluster cap"}
+    for other in (8, None):
+        assert built(of(AB, 7), of(CD, other, 0.5), max_cluster_gross=0.2).refused == {}
+    assert built(of(AB, None), of(CD, None, 0.5), max_cluster_gross=0.2).refused == {}
+    # legs of a cluster do not net: A/B and its mirror are 0.4 of it
+    mirror = of(Pair("B", "A"), 7, 0.5)
+    assert built(of(AB, 7), mirror, max_cluster_gross=0.2).refused == {mirror.pair.id: "cluster cap"}
+
+
+def test_the_cluster_a_held_pair_is_in_now_stands_in_for_that_of_its_entry():
+    state = built(replace(enter(AB), cluster=7)).book
+    hold, entry = replace(leave(AB, "hold"), cluster=3), replace(enter(CD), cluster=7)
+    assert built(entry, state=state, max_cluster_gross=0.2).refused == {CD.id: "cluster cap"}
+    moved = built(hold, entry, state=state, max_cluster_gross=0.2)
+    assert moved.refused == {}
+    assert moved.book.holdings[AB.id] is state.holdings[AB.id]
+
+
+def test_an_entry_is_cut_to_the_volatility_target_by_hand():
+    # 0.01 over 2, a day's variance of 2 s² (1 - 2^-2): 0.0061237 of the notional, 0.0012247 of equity, 2.34 % a year
+    alone = built(quiet(AB))
+    assert alone.volatility == pytest.approx(0.2 * 0.005 * math.sqrt(1.5 * 365))
+    assert alone.book.holdings[AB.id].daily_risk == pytest.approx(100_000 * 0.2 * 0.005 * math.sqrt(1.5))
+    half = built(quiet(AB), volatility_target=alone.volatility / 2)
+    assert sum(map(abs, half.weights.values())) == pytest.approx(0.1)
+    assert half.volatility == pytest.approx(alone.volatility / 2)
+    assert built(quiet(AB), volatility_target=alone.volatility / 5).refused == {AB.id: "volatility target"}
+    assert built(quiet(AB), volatility_target=alone.volatility * 2).weights == alone.weights
+
+
+@pytest.mark.parametrize(("correlation", "both"), [(0.0, math.sqrt(2)), (0.5, math.sqrt(3)), (1.0, 2.0)])
+def test_two_pairs_add_up_by_their_correlation(correlation, both):
+    one = built(quiet(AB)).volatility
+    state = built(quiet(AB)).book
+    assert built(quiet(CD), state=state, pair_correlation=correlation).volatility == pytest.approx(both * one)
+    cut = built(quiet(CD), state=state, pair_correlation=correlation, volatility_target=1.3 * one)
+    assert cut.volatility == pytest.approx(1.3 * one)
+    assert 0.05 < sum(abs(cut.weights[s]) for s in "CD") < 0.2
+
+
+def test_what_is_not_known_of_a_spread_refuses_entries_under_a_volatility_target():
+    known = quiet(CD, confidence=0.5)
+    refused = built(enter(AB), known, volatility_target=0.5)
+    assert refused.refused == {AB.id: "its volatility is not known (portfolio.volatility_target is set)"}
+    # nor is there room beside a holding whose volatility nobody knows
+    state = built(enter(AB)).book
+    assert math.isnan(built(state=state).volatility)
+    assert built(known, state=state, volatility_target=0.5).refused == {CD.id: "volatility target"}
+    assert built(leave(AB), known, state=state, volatility_target=0.5).refused == {}
+    # without a half-life it is taken for the largest it can be: 2 s²
+    bound = built(quiet(AB, half_life=math.nan), volatility_target=0.5)
+    assert bound.volatility == pytest.approx(0.2 * 0.005 * math.sqrt(2 * 365))
+
+
+# ------------------------------------------------------------------------------------- turnover
+
+NOON = pd.Timestamp("2025-01-01T12:00:00Z")
+
+
+def on(moment: pd.Timestamp, *signals: Signal, state: Book = EMPTY, **values: object) -> Orders:
+    return build_orders(signals, PRICES, state, {}, changed(P, **values), bar_close=moment)
+
+
+def test_entries_are_cut_to_what_the_day_has_left_and_the_next_day_begins_anew():
+    first = on(NOON, enter(AB), max_daily_turnover=0.3)
+    assert (first.book.day, first.book.traded) == ("2025-01-01", pytest.approx(20_000.0))
+    later = on(NOON + pd.Timedelta(hours=1), enter(CD), state=first.book, max_daily_turnover=0.3)
+    assert sum(abs(later.weights[s]) for s in "CD") == pytest.approx(0.1)
+    assert later.book.traded == pytest.approx(30_000.0)
+    refused = on(NOON + pd.Timedelta(hours=2), enter(AC), state=later.book, max_daily_turnover=0.3)
+    assert refused.refused == {AC.id: "turnover budget"}
+    assert refused.book == later.book
+    # a bar that closes at midnight is filled on the new day
+    midnight = on(pd.Timestamp("2025-01-02T00:00:00Z"), enter(AC), state=later.book, max_daily_turnover=0.3)
+    assert midnight.refused == {}
+    assert (midnight.book.day, midnight.book.traded) == ("2025-01-02", pytest.approx(20_000.0))
+
+
+def test_exits_are_made_beyond_the_budget_and_count():
+    state = on(NOON, enter(AB), max_daily_turnover=0.2).book
+    result = on(NOON, leave(AB), enter(CD), state=state, max_daily_turnover=0.2)
+    assert result.refused == {CD.id: "turnover budget"}
+    assert result.book.holdings == {}
+    assert result.book.traded == pytest.approx(40_000.0)
+
+
+def test_a_leg_that_changes_hands_without_an_order_costs_no_turnover():
+    state = replace(on(NOON, enter(AB)).book, day=None, traded=0.0)
+    # A stays as it is: B is bought back, C is sold
+    result = on(NOON, leave(AB), enter(AC), state=state, max_daily_turnover=0.2)
+    assert orders_of(result) == pytest.approx({"B": 500.0, "C": -2000.0})
+    assert result.book.traded == pytest.approx(20_000.0)
+
+
+def test_a_budget_needs_the_time_and_the_time_a_zone():
+    with pytest.raises(ParameterError, match="max_daily_turnover"):
+        built(enter(AB), max_daily_turnover=1.0)
+    with pytest.raises(ParameterError, match="time zone"):
+        on(pd.Timestamp("2025-01-01"), enter(AB))
+    assert on(pd.Timestamp("2025-01-02T01:00:00+02:00"), enter(AB)).book.day == "2025-01-01"
+
+
+# -------------------------------------------------------------------------- what can't be sent
+
+
+def test_a_netted_order_below_the_smallest_is_kept_back_and_goes_with_the_next_one():
+    limits = {"B": Limits(lot=0.5, min_notional=3_000.0)}
+    state = built(enter(AB), limits=limits).book
+    result = built(enter(BC, hedge=1.0, confidence=0.5), state=state, limits=limits, pair_gross=0.08)
+    # B/C buys 200 B, which is 4,000: sent. A smaller one against it is not
+    assert orders_of(result) == pytest.approx({"B": 200.0, "C": -800.0})
+    swap = built(leave(BC), enter(Pair("B", "D")), state=result.book, limits=limits, pair_gross=0.1)
+    assert orders_of(swap) == pytest.approx({"C": 800.0, "D": -5_000.0})  # B: +50, 1,000 in notional
+    assert {s: u.held for s, u in swap.book.unsent.items()} == {"B": pytest.approx(-50.0)}
+    assert swap.targets["B"] == pytest.approx(-250.0)
+    assert swap.book.units()["B"] == pytest.approx(-300.0)
+    # it counts in the equity
+    dearer = PRICES | {"B": 30.0}
+    assert swap.book.equity(dearer) - swap.book.equity(PRICES) == pytest.approx(-3_000.0)
+    # a bar on which no pair of the symbol changes leaves it
+    assert built(leave(CD), state=swap.book, limits=limits).orders == ()
+    gone = built(leave(AB), state=swap.book, limits=limits)
+    assert orders_of(gone) == pytest.approx({"A": -1000.0, "B": 550.0})
+    assert gone.book.unsent == {}
+
+
+def test_units_that_are_no_whole_lots_are_traded_in_lots_and_the_rest_is_kept():
+    state = Book(100_000.0, {AB.id: Holding(AB, 1, 10.35, -5.0)})
+    result = built(leave(AB), state=state, limits={"A": Limits(lot=0.5)})
+    assert orders_of(result) == pytest.approx({"A": -10.0, "B": 5.0})
+    assert result.book.units() == pytest.approx({"A": 0.35})
+    assert result.targets == {}
+
+
+@pytest.mark.parametrize("switch", ["active", "reducing", "halted"])
+def test_every_cap_beside_the_kill_switch(switch):
+    limits = {"B": Limits(lot=1.0, min_notional=10.0)}
+    caps = {
+        "max_symbol_weight": 0.07, "max_cluster_gross": 0.12, "max_gross": 0.13, "max_net": 0.01,
+        "volatility_target": 0.02, "max_daily_turnover": 0.14, "max_hedge_error": 0.1, "sizing": INVERSE, "top_k": 2,
+    }  # fmt: skip
+    state = built(quiet(AC), state=EMPTY).book
+
+    def of(*signals: Signal, **values: object) -> Orders:
+        return build_orders(
+            signals, PRICES, state, limits, changed(P, kill_switch=switch, **values), bar_close=NOON
+        )  # fmt: skip
+
+    for name, value in caps.items():
+        result = of(quiet(AB), leave(AC), **{name: value})
+        if switch == "halted":
+            assert (result.book, result.orders) == (state, ())
+        else:
+            assert AC.id not in result.book.holdings
+        assert (AB.id in result.book.holdings) == (switch == "active" and name != "max_daily_turnover")
+        if switch != "active":
+            assert result.refused == {AB.id: f"kill switch is {switch}"}
 
 
 # --------------------------------------------------------------------------------------- errors
@@ -334,8 +602,8 @@ def situations(draw: st.DrawFn) -> tuple[list[Signal], dict[str, float], Book, d
         symbol: Limits(draw(st.sampled_from([0.0, 0.01, 1.0, 100.0])), draw(st.sampled_from([0.0, 5.0, 1000.0])))
         for symbol in draw(st.lists(st.sampled_from(SYMBOLS), unique=True))
     }
-    params = PortfolioParams(
-        capital=capital, top_k=draw(st.integers(1, 8)), pair_gross=draw(st.floats(0.01, 1.0)),
+    params = changed(
+        P, capital=capital, top_k=draw(st.integers(1, 8)), pair_gross=draw(st.floats(0.01, 1.0)),
         max_symbol_weight=draw(st.floats(0.02, 1.0)), max_gross=draw(st.floats(0.05, 3.0)),
         max_net=draw(st.floats(0.01, 1.0)), allow_short=draw(st.booleans()),
         kill_switch=draw(st.sampled_from(["active", "active", "active", "reducing", "halted"])),
@@ -350,7 +618,7 @@ def test_on_any_book_entries_break_no_cap_and_orders_lead_exactly_to_the_targets
     result = build_orders(signals, prices, before, limits, params)
     # attribution: holdings sum to the targets
     summed: dict[str, float] = {}
-    for holding in result.book.holdings.values():
+    for _, holding in sorted(result.book.holdings.items()):
         for symbol, units in holding.units().items():
             summed[symbol] = summed.get(symbol, 0.0) + units
     assert summed == result.targets
@@ -361,10 +629,13 @@ def test_on_any_book_entries_break_no_cap_and_orders_lead_exactly_to_the_targets
     reached = dict(before.units())
     for order in result.orders:
         assert order.quantity > 0
+        assert order.notional >= limits.get(order.symbol, Limits()).min_notional
         reached[order.symbol] = reached.get(order.symbol, 0.0) + orders_of(result)[order.symbol]
     for symbol, units in reached.items():
         scale = sum(abs(h.units().get(symbol, 0.0)) for b in (before, result.book) for h in b.holdings.values())
-        assert units == pytest.approx(result.targets.get(symbol, 0.0), abs=1e-11 * scale)
+        assert units == pytest.approx(result.book.units().get(symbol, 0.0), abs=1e-9 * scale)
+        unsent = result.book.unsent[symbol].held if symbol in result.book.unsent else 0.0
+        assert units - unsent == pytest.approx(result.targets.get(symbol, 0.0), abs=1e-9 * scale)
     # every entry is held or refused with a reason, every exit is gone
     left = [replace(s, action="exit") if s.action == "enter" else s for s in signals]
     exits = build_orders(left, prices, before, limits, params)
@@ -383,8 +654,8 @@ def test_on_any_book_entries_break_no_cap_and_orders_lead_exactly_to_the_targets
     small = 1e-9
     for symbol, weight in result.weights.items():
         assert abs(weight) <= max(params.max_symbol_weight, abs(exits.weights.get(symbol, 0.0))) + small
-        if new and not params.allow_short:
-            assert weight >= min(0.0, exits.weights.get(symbol, 0.0)) - small
+        if not params.allow_short and params.kill_switch != "halted":
+            assert weight >= -small
     gross, gross_before = (sum(map(abs, r.weights.values())) for r in (result, exits))
     assert gross <= max(params.max_gross, gross_before) + small
     net, net_before = (abs(sum(r.weights.values())) for r in (result, exits))
@@ -403,7 +674,7 @@ def test_on_any_book_entries_break_no_cap_and_orders_lead_exactly_to_the_targets
 
 # ------------------------------------------------------------------------------------- simulate
 
-WIDE = changed(P, max_symbol_weight=50.0, max_gross=50.0, max_net=50.0)
+WIDE = changed(P, max_symbol_weight=50.0, max_cluster_gross=50.0, max_gross=50.0, max_net=50.0)
 COSTS = CostParams(fee_rate=0.001, slippage_bps=3.0, borrow_bps_per_day=40.0, impact_bps=0.0, carry="borrow")
 
 
@@ -463,6 +734,37 @@ def test_a_trade_still_open_is_valued_at_the_last_close():
     result = simulate({3: [enter(AB)]}, close, fill, {}, P, COSTS)
     assert result.trades["closed"].tolist() == [False]
     assert_trades_add_up(result, P.capital)
+
+
+def test_what_is_not_sent_is_accounted_for_in_the_simulated_book():
+    close, fill = matrices(40, 5, SYMBOLS)
+    limits = {symbol: Limits(lot=0.01, min_notional=4_000.0) for symbol in SYMBOLS}
+    rng = np.random.default_rng(3)
+    pairs = [AB, BC, AC, CD, Pair("E", "A"), Pair("B", "E")]
+    signals = {
+        row: [
+            replace(enter(pairs[i], int(rng.choice([-1, 1]))), hedge_ratio=float(rng.uniform(0.5, 2)))
+            if rng.random() < 0.7
+            else leave(pairs[i])
+            for i in rng.choice(len(pairs), 3, replace=False)
+        ]
+        for row in range(1, 38, 2)
+    }
+    result = simulate(signals, close, fill, limits, WIDE, COSTS)
+    assert (result.trades["side"] == 0).any()
+    assert_books_balance(result, close, COSTS, P.capital)
+    assert_trades_add_up(result, P.capital)
+    decided = close.shift(1)
+    worth = [abs(f.quantity) * decided.loc[f.time, f.symbol] for f in result.fills.itertuples()]
+    assert min(worth) >= 4_000.0 * (1 - 1e-9)
+
+
+def test_the_simulated_book_begins_its_turnover_anew_each_day():
+    close, fill = matrices(400, 5, SYMBOLS)
+    signals = {row: [enter(pair)] for row, pair in zip((10, 20, 300), (AB, BC, CD), strict=True)}
+    result = simulate(signals, close, fill, {}, changed(WIDE, max_daily_turnover=0.2), COSTS)
+    assert result.refused == {"turnover budget": 1}
+    assert set(result.trades["name"]) == {AB.id, CD.id}
 
 
 def test_funding_is_charged_to_each_pair_on_its_own_units():

@@ -20,7 +20,7 @@ from mntrading.core.types import Pair
 from mntrading.datasets import ArtifactDataset, BarsDataset, BarStore, BarsUpdate, Commit, PartitionedArtifactDataset
 from mntrading.datasets.validation import check_document
 from mntrading.pipelines.backtesting.benchmarks import COLUMNS, PLACEBO, Z_RULE, trade_benchmarks
-from mntrading.pipelines.backtesting.desk import Desk, Funding
+from mntrading.pipelines.backtesting.desk import Desk, Funding, exchange_limits
 from mntrading.pipelines.backtesting.menus import choose_candidates
 from mntrading.pipelines.backtesting.nodes import backtest_pairs, backtest_portfolio
 from mntrading.pipelines.backtesting.robustness import probe_robustness
@@ -88,7 +88,8 @@ class Job:
     predictions: Any
 
     def __post_init__(self) -> None:
-        self.markets = {"symbols": {symbol: {"lot": None, "min_notional": None} for symbol in SYMBOLS}}
+        rules = {"lot": None, "min_notional": None, "shortable": True, "listed": True}
+        self.markets = {"symbols": dict.fromkeys(SYMBOLS, rules)}
         self.funding = folder(self.path / "funding", {})
 
     def menus(self) -> list[Any]:
@@ -224,6 +225,21 @@ def test_the_rule_on_z_trades_the_roster_and_the_placebo_as_many_other_pairs(job
         assert folds[row.fold].formation_end < row.entry_fill < row.exit_fill < folds[row.fold].trading_end
 
 
+def test_symbols_that_are_gone_count_as_shortable_and_others_as_their_market_says():
+    rules = {"lot": 0.1, "min_notional": None}
+    found = exchange_limits(
+        {
+            "symbols": {
+                "A": {**rules, "listed": True, "shortable": True},
+                "B": {**rules, "listed": True, "shortable": False},
+                "C": {**rules, "listed": False, "shortable": False},
+            }
+        }
+    )
+    assert {symbol: limit.shortable for symbol, limit in found.items()} == {"A": True, "B": False, "C": True}
+    assert (found["A"].lot, found["A"].min_notional) == (0.1, 0.0)
+
+
 def test_the_same_seed_draws_the_same_placebo(job):
     pd.testing.assert_frame_equal(job.benchmarks(), job.benchmarks())
 
@@ -283,6 +299,10 @@ def test_a_delay_moves_every_decision_by_its_bars(job):
     now, late = window.trade().trades, window.trade(shift_bars=2).trades
     assert len(now) > 2
     assert late["entry_z"].iloc[0] == now["entry_z"].iloc[0]
+    assert late["spread_std"].iloc[0] == now["spread_std"].iloc[0]
+    assert now["spread_std"].tolist() == window.frame["spread_std"].loc[now["entry_decision"]].tolist()
+    assert (now["half_life_hours"] == window.row.half_life_hours).all()
+    assert (now["z_window_hours"] == window.item.z_window / 12).all()
     assert late["entry_decision"].iloc[0] == now["entry_decision"].iloc[0] + pd.Timedelta(10, unit="min")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mntrading.core import training
+from mntrading.core import sizing, training
 from mntrading.core.backtest import run_pair
 from mntrading.core.bars import aggregate, to_ms
 from mntrading.core.calibration import Calibration
@@ -21,16 +22,18 @@ from mntrading.core.errors import ArtifactError, BarDataError, ParameterError
 from mntrading.core.estimators import FittedModel
 from mntrading.core.features import build_features, feature_names, spec_hash
 from mntrading.core.labels import label
+from mntrading.core.lines import signals_of
 from mntrading.core.novelty import Novelty
 from mntrading.core.simulation import market
 from mntrading.core.training import TrainedModel, fit_group, formation_rows, predict
 from mntrading.core.types import Pair
 from mntrading.datasets import BarsDataset, BarStore, BarsUpdate, PartitionedArtifactDataset, Partitions, StoredModel
 from mntrading.datasets.codecs import codec
-from mntrading.datasets.storage import sha256
+from mntrading.datasets.storage import canonical_json, sha256
+from mntrading.datasets.validation import check_document
 from mntrading.pipelines.common import digest
 from mntrading.pipelines.deployment import inference as deployment
-from mntrading.pipelines.deployment.orders import aggregate_orders
+from mntrading.pipelines.deployment.orders import _signal, aggregate_orders
 from mntrading.pipelines.deployment.promotion import promote
 from mntrading.pipelines.feature_engineering.nodes import market_of
 from mntrading.pipelines.modelling.nodes import _stored
@@ -345,6 +348,13 @@ def test_orders_open_both_legs_and_a_pair_that_left_the_map_is_closed(
         return document
 
     opened = orders(map_, [signal], state, None)
+    check_document(json.loads(canonical_json(opened)), "latest_orders")
+    ((held),) = opened["book"]["holdings"]
+    assert held["daily_risk"] > 0.0
+    assert opened["hedge_errors"] == {pair.id: pytest.approx(0.0, abs=1e-9)}
+    assert opened["volatility"] == pytest.approx(held["daily_risk"] / opened["equity"] * 365**0.5)
+    assert opened["book"]["day"] == f"{moment:%Y-%m-%d}"
+    assert opened["book"]["traded"] == pytest.approx(sum(order["notional"] for order in opened["orders"]))
     assert {order["symbol"] for order in opened["orders"]} == set(pair.symbols)
     assert {order["side"] for order in opened["orders"]} == {"buy", "sell"}
     assert orders(map_, [signal], state, opened) == opened
@@ -356,6 +366,36 @@ def test_orders_open_both_legs_and_a_pair_that_left_the_map_is_closed(
     closed = orders(nothing, [left], later, opened)
     assert closed["book"]["holdings"] == []
     assert all(order["reduce_only"] for order in closed["orders"])
+
+
+@pytest.mark.parametrize("price", ["log", "level"])
+def test_a_live_entry_knows_of_its_spread_what_the_backtests_trade_does(
+    tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any, price: str
+) -> None:
+    own = spec.model_copy(update={"price": price})
+    begin = START + pd.Timedelta(days=9)
+    map_, store = production(params, own, rule, pair, begin), stored(tmp_path, bars)
+    moment, line, _ = entering(store, map_, no_models(tmp_path), begin)
+    legs = [bars[symbol] for symbol in pair.symbols]
+    frame = build_features(*legs, own)
+    decided = moment - STEP
+    trade = pd.DataFrame({
+        "fold": ["fold_00"], "side": [line["side"]], "hedge_ratio": frame["hedge_ratio"].loc[[decided]].tolist(),
+        "entry_z": frame["z"].loc[[decided]].tolist(), "probability": [np.nan], "threshold": [np.nan],
+        "entry_decision": [decided], "entry_fill": [moment], "exit_fill": [moment + DAY], "reason": [""],
+    })  # fmt: skip
+    hours = sizing.window_hours(own.z_window, STEP)
+    known = sizing.with_risk(trade, frame, legs[0], half_life_hours=HALF_LIFE_HOURS, z_window_hours=hours)
+    (research,) = signals_of({pair.id: known}, {"fold_00": [pair]}, frame.index, rule)[frame.index.get_loc(decided)]
+    prices = {symbol: float(bars[symbol].set_index("timestamp")["close"].loc[decided]) for symbol in pair.symbols}
+    live = _signal(line, map_, prices, "5m")
+    names = ("pair", "action", "side", "hedge_ratio", "confidence", "cluster", *sizing.RISK_COLUMNS)
+    assert {name: getattr(live, name) for name in names} == {name: getattr(research, name) for name in names}
+    assert 0.0 < live.spread_std < 0.1
+    # what is not known, as on a bar without prices, is no number
+    blank = _signal(line | dict.fromkeys(("spread_std", "half_life_hours", "hedge_ratio")), map_, prices, "5m")
+    assert np.isnan([blank.spread_std, blank.half_life_hours, blank.hedge_ratio]).all()
+    assert _signal(line | {"cluster": 4}, map_, prices, "5m").cluster == 4
 
 
 def test_a_held_pair_that_no_signal_speaks_for_is_closed(

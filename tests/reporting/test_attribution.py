@@ -88,7 +88,7 @@ def test_a_book_of_fills_is_what_the_portfolio_held(params):
         {symbol: 10 * np.exp(np.cumsum(rng.normal(0, 1e-3, len(index)))) for symbol in PAIR.symbols}, index=index
     )
     signals = {
-        row: [Signal(PAIR, action, side, 1.0, 0.9)]
+        row: [Signal(PAIR, action, side, 1.0, 0.9, spread_std=0.01, half_life_hours=12.0)]
         for row, action, side in ((20, "enter", 1), (90, "exit", 0), (200, "enter", -1), (300, "exit", 0))
     }
     limits = {symbol: Limits() for symbol in PAIR.symbols}

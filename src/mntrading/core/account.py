@@ -232,7 +232,7 @@ def simulate(
             break
         known = marks[event]
         prices = {symbol: known[i] for symbol, i in column.items() if np.isfinite(known[i])}
-        result = build_orders(signals[event], prices, book, limits, params)
+        result = build_orders(signals[event], prices, book, limits, params, bar_close=close.index[event + 1])
         for reason in result.refused.values():
             refused[reason] = refused.get(reason, 0) + 1
         at = dict(zip(symbols, np.where(np.isfinite(fills_at[start]), fills_at[start], known), strict=True))
@@ -242,7 +242,7 @@ def simulate(
             charges[start] += (trade.fee, trade.slippage, 0.0, abs(trade.quantity) * trade.price)
             gross[start] += trade.quantity * (marks[start, column[trade.symbol]] - trade.price)
             filled.append((close.index[start], *astuple(trade)))
-        ledger.fill(close.index[start], book.holdings, result.book.holdings, at, done.paid)
+        ledger.fill(close.index[start], book.parts(), result.book.parts(), at, done.paid)
         book = replace(result.book, cash=done.cash)
     table = pd.DataFrame(filled, columns=["time", "symbol", "quantity", "price", "fee", "slippage"])
     return PortfolioResult(

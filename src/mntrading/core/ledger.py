@@ -15,11 +15,11 @@ BOOK_TRADE_COLUMNS: Final = (
 
 
 class Held(Protocol):
-    """Units of one pair, frozen since its entry."""
+    """Units of one pair, frozen since its entry, or units that belong to none."""
 
     @property
     def side(self) -> int:
-        """1 long the spread, -1 short it."""
+        """1 long the spread, -1 short it, 0 of no pair."""
 
     def units(self) -> dict[str, float]:
         """Units by symbol."""

@@ -14,12 +14,13 @@ from mntrading.core.account import PortfolioResult
 from mntrading.core.performance import Performance, Trials, performance
 from mntrading.core.portfolio import Signal
 from mntrading.core.schedule import Fold
+from mntrading.core.sizing import RISK_COLUMNS
 from mntrading.core.strategy import confidence
 from mntrading.core.types import Pair
 from mntrading.params import StatisticsParams, StrategyParams
 
 _OF_TRADES: Final = (
-    "side", "hedge_ratio", "entry_z", "probability", "threshold", "entry_fill", "exit_fill", "reason",
+    "side", "hedge_ratio", "entry_z", "probability", "threshold", "entry_fill", "exit_fill", "reason", *RISK_COLUMNS,
 )  # fmt: skip
 _CHARGES: Final = ("fees", "slippage", "borrow", "turnover")
 
@@ -32,6 +33,8 @@ def signals_of(
     members: Mapping[str, Sequence[Pair]],
     index: pd.Index,
     rule: StrategyParams,
+    *,
+    clusters: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict[int, list[Signal]]:
     """Entries and exits of the members' trades, at the bar before each fill.
 
@@ -40,13 +43,15 @@ def signals_of(
     Parameters
     ----------
     trades
-        By pair id, trades of ``run_pair`` with their ``fold``.
+        By pair id, trades of ``run_pair`` with their ``fold`` and the ``RISK_COLUMNS`` of their entries.
     members
         By fold, the pairs whose trades count.
     index
         Bars of the book.
     rule
         Ranks entries.
+    clusters
+        By fold and pair id, for the cap on clusters; None where each pair is one of its own.
     """
     out: dict[int, list[Signal]] = {}
     for fold, pairs in members.items():
@@ -55,11 +60,13 @@ def signals_of(
             rows = table.loc[table["fold"] == fold]
             if rows.empty:
                 continue
-            for side, hedge, z, probability, threshold, entered, left, why in zip(
+            cluster = None if clusters is None else clusters[fold][pair.id]
+            for side, hedge, z, probability, threshold, entered, left, why, *risk in zip(
                 *(rows[name].tolist() for name in _OF_TRADES), strict=True
             ):
                 rank = confidence(rule, z=z, probability=probability, threshold=threshold)
-                enter = Signal(pair, "enter", side, hedge, rank, "entry")
+                known = dict(zip(RISK_COLUMNS, risk, strict=True))
+                enter = Signal(pair, "enter", side, hedge, rank, "entry", cluster=cluster, **known)
                 leave = Signal(pair, "exit", 0, hedge, rank, why)
                 out.setdefault(int(index.searchsorted(entered)) - 1, []).append(enter)
                 out.setdefault(int(index.searchsorted(left)) - 1, []).append(leave)
@@ -171,7 +178,7 @@ def line_performance(
     equity = result.equity
     return performance(
         returns_in_windows(equity, folds, capital),
-        result.trades,
+        result.trades.loc[result.trades["side"] != 0],  # what was not sent is held by no pair
         params,
         costs=float(charges),
         turnover=float(result.costs["turnover"].sum()),

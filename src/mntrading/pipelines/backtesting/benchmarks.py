@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mntrading.core import menu
+from mntrading.core import menu, sizing
 from mntrading.core.backtest import TRADE_COLUMNS, run_pair
 from mntrading.core.benchmarks import placebo_pairs
 from mntrading.core.errors import ParameterError
@@ -25,7 +25,7 @@ from mntrading.pipelines.common import fan_out, must_follow
 LOGGER = logging.getLogger(__name__)
 
 Z_RULE, PLACEBO = "z_rule", "placebo"
-COLUMNS = ("line", "pair_id", "dependent", "independent", *TRADE_COLUMNS, "fold")
+COLUMNS = ("line", "pair_id", "dependent", "independent", *TRADE_COLUMNS, *sizing.RISK_COLUMNS, "fold")
 _DAY = pd.Timedelta(1, unit="D")
 _HOUR = pd.Timedelta(1, unit="h")
 
@@ -64,13 +64,18 @@ def trade_benchmarks(
         entry, pair, half_life_hours = item
         market, bars = desk.market(pair), math.inf if half_life_hours is None else half_life_hours / (desk.step / _HOUR)
         found = menu.choose(market, entry.fold.formation_grid(desk.step), rule, features, half_life_bars=bars).item
-        window = market.spread((found.beta_window, found.z_window), features)
+        spread = market.spread((found.beta_window, found.z_window), features)
+        frame = spread.reindex(entry.fold.trading_grid(desk.step))
         result = run_pair(
-            market.bars_a, market.bars_b, window.reindex(entry.fold.trading_grid(desk.step)),
+            market.bars_a, market.bars_b, frame,
             rule.model_copy(update={"strategy": found.applied(rule.strategy)}),
             half_life_bars=bars, book=market.book, funding=market.funding,
         )  # fmt: skip
-        return _told(result.trades, PLACEBO, pair, entry)
+        trades = sizing.with_risk(
+            result.trades, frame, market.bars_a, half_life_hours=half_life_hours,
+            z_window_hours=sizing.window_hours(found.z_window, desk.step),
+        )  # fmt: skip
+        return _told(trades, PLACEBO, pair, entry)
 
     items: list[str | tuple[RosterFold, Pair, float | None]] = list(parsed.pairs)
     for number, entry in enumerate(parsed.completed):

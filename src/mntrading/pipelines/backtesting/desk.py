@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from mntrading.core import account, menu, portfolio
+from mntrading.core import account, menu, portfolio, sizing
 from mntrading.core.backtest import PairResult, run_pair
 from mntrading.core.bars import timeframe_ms
 from mntrading.core.engine_inputs import Book, due_rates, usual_volume
@@ -81,20 +81,30 @@ class Window:
     told: pd.DataFrame
     backtest: BacktestParams
     half_life_bars: float
+    z_window_hours: float
 
     def trade(self, backtest: BacktestParams | None = None, *, shift_bars: int = 0) -> PairResult:
-        """Trade the window; with other parameters or signals that come later (or, negative, earlier) where given."""
+        """Trade the window; with other parameters or signals that come later (or, negative, earlier) where given.
+
+        Trades have the ``sizing.RISK_COLUMNS`` of their entries.
+        """
         probability = None if self.told.empty else self.told["probability"]
         barred = self.told["barred"]
         if shift_bars:
             index = self.frame.index
             barred = barred.reindex(index, fill_value=False).astype("bool").shift(shift_bars, fill_value=False)
             probability = None if probability is None else probability.reindex(index).shift(shift_bars)
-        return run_pair(
-            self.market.bars_a, self.market.bars_b, self.frame.shift(shift_bars), backtest or self.backtest,
+        frame = self.frame.shift(shift_bars)
+        result = run_pair(
+            self.market.bars_a, self.market.bars_b, frame, backtest or self.backtest,
             probability, threshold=None if self.told.empty else float(self.told["threshold"].iloc[0]), barred=barred,
             half_life_bars=self.half_life_bars, book=self.market.book, funding=self.market.funding,
         )  # fmt: skip
+        trades = sizing.with_risk(
+            result.trades, frame, self.market.bars_a, half_life_hours=self.row.half_life_hours,
+            z_window_hours=self.z_window_hours,
+        )  # fmt: skip
+        return replace(result, trades=trades)
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,7 @@ class Desk:
                 told=given.loc[given["fold"] == entry.fold.name],
                 backtest=self.backtest.model_copy(update={"strategy": item.applied(self.backtest.strategy)}),
                 half_life_bars=row.half_life_hours / (self.step / _HOUR),
+                z_window_hours=sizing.window_hours(item.z_window, self.step),
             )
 
 
@@ -187,8 +198,14 @@ class Exchange:
 
 
 def exchange_limits(markets: Mapping[str, Any]) -> dict[str, portfolio.Limits]:
-    """Lot sizes and smallest notionals by symbol."""
+    """Lot sizes, smallest notionals and whether a symbol can be sold short, by symbol.
+
+    Of a symbol that is not listed any more nobody knows whether it could be: a backtest that took that for a no would
+    know beforehand which symbols were to go.
+    """
     return {
-        symbol: portfolio.Limits(rules["lot"] or 0.0, rules["min_notional"] or 0.0)
+        symbol: portfolio.Limits(
+            rules["lot"] or 0.0, rules["min_notional"] or 0.0, rules["shortable"] or not rules["listed"]
+        )
         for symbol, rules in markets["symbols"].items()
     }

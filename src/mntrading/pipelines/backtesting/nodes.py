@@ -13,6 +13,7 @@ from mntrading.core.backtest import TRADE_COLUMNS, PairResult
 from mntrading.core.benchmarks import cash, hold_equally
 from mntrading.core.lines import on_grid, signals_of
 from mntrading.core.roster import Roster, RosterFold
+from mntrading.core.sizing import RISK_COLUMNS
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Commit, Partitions
 from mntrading.params import (
@@ -102,7 +103,9 @@ def _curves(traded: Mapping[str, tuple[Window, PairResult]]) -> pd.DataFrame:
 
 def _trades(traded: Mapping[str, tuple[Window, PairResult]]) -> pd.DataFrame:
     parts = [result.trades.assign(fold=fold) for fold, (_, result) in traded.items() if len(result.trades)]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*TRADE_COLUMNS, "fold"])
+    return (
+        pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*TRADE_COLUMNS, *RISK_COLUMNS, "fold"])
+    )
 
 
 def _windows(traded: Mapping[str, tuple[Window, PairResult]]) -> pd.DataFrame:
@@ -151,18 +154,27 @@ def backtest_portfolio(
     parsed = Roster.parse(roster)
     curves, windows, traded = dict(pair_curves), dict(pair_windows), dict(trades)
     tried = candidates_tried(parsed, pair_models, pair_menus)
-    chosen = {
-        entry.fold.name: _champions_of(entry, parsed, curves, windows, champions, ohlcv_5m, tried)
+    judged = {
+        entry.fold.name: judge(
+            entry, parsed, curves, windows, champions, spreads=formation_spreads(entry, ohlcv_5m), tried=tried
+        )
         for entry in parsed.completed
     }
+    chosen = {fold: tuple(candidate.pair for candidate in found.champions) for fold, found in judged.items()}
+    clusters = {fold: {one.pair.id: one.cluster for one in found.champions} for fold, found in judged.items()}
     exchange = Exchange.of(ohlcv_5m, parsed, markets, Funding(markets, funding_rates, backtest.costs))
     index = pd.DatetimeIndex(exchange.close.index)
 
-    def book(trades: Mapping[str, pd.DataFrame], members: Mapping[str, Sequence[Pair]]) -> account.PortfolioResult:
-        return exchange.trade(signals_of(trades, members, index, backtest.strategy), sizes, backtest)
+    def book(
+        trades: Mapping[str, pd.DataFrame],
+        members: Mapping[str, Sequence[Pair]],
+        clusters: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> account.PortfolioResult:
+        signals = signals_of(trades, members, index, backtest.strategy, clusters=clusters)
+        return exchange.trade(signals, sizes, backtest)
 
     results = {
-        "champions": book(traded, chosen),
+        "champions": book(traded, chosen, clusters),
         "roster": book(traded, {entry.fold.name: [row.pair for row in entry.pairs] for entry in parsed.completed}),
         "cash": cash(index, sizes.capital),
         "buy_and_hold": _held(ohlcv_1h, cointegration_tests, parsed, index, backtest, sizes.capital),
@@ -270,21 +282,6 @@ def _held(
 
 def _tested(tests: pd.DataFrame) -> tuple[str, ...]:
     return tuple(sorted({*tests["dependent"], *tests["independent"]}))
-
-
-def _champions_of(
-    entry: RosterFold,
-    roster: Roster,
-    curves: Mapping[str, pd.DataFrame],
-    windows: Mapping[str, pd.DataFrame],
-    champions: ChampionParams,
-    ohlcv_5m: BarStore,
-    tried: selection.Tried,
-) -> tuple[Pair, ...]:
-    """Champions of a fold by the windows before it."""
-    spreads = formation_spreads(entry, ohlcv_5m)
-    found = judge(entry, roster, curves, windows, champions, spreads=spreads, tried=tried)
-    return tuple(candidate.pair for candidate in found.champions)
 
 
 def judge(

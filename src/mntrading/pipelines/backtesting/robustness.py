@@ -140,7 +140,7 @@ def _cell(result: account.PortfolioResult | None, folds: Sequence[Fold], capital
         {
             "total_return": Attribution.of(result, capital).net,
             "sharpe": metrics.sharpe(returns_in_windows(result.equity, folds, capital)),
-            "n_trades": float(len(result.trades)),
+            "n_trades": float((result.trades["side"] != 0).sum()),
         }
     )
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
 
-from mntrading.core import portfolio
+from mntrading.core import portfolio, sizing
+from mntrading.core.bars import timeframe_ms
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Partitions
 from mntrading.datasets.storage import content_hash
-from mntrading.params import (
-    CostParams,
-    PortfolioParams,
-)
+from mntrading.params import CostParams, FeatureParams, PortfolioParams
 from mntrading.pipelines.backtesting.desk import exchange_limits
-from mntrading.pipelines.common import header, stamp_of
+from mntrading.pipelines.common import header, number, stamp_of
 
 LOGGER = logging.getLogger(__name__)
 
@@ -40,22 +38,22 @@ def aggregate_orders(
     stamp = stamp_of(bar_close)
     given = signals[stamp]
     book = _book_before(previous, bar_close, sizes.capital)
-    wanted = [_signal(line) for line in given]
-    told = {signal.pair.id for signal in wanted}
-    wanted += [
+    told = {line["pair_id"] for line in given}
+    unspoken = [
         portfolio.Signal(
             holding.pair, "exit", 0, float("nan"), 0.0, "closing: held, and nothing speaks for it any more"
         )
         for pair_id, holding in sorted(book.holdings.items())
         if pair_id not in told
     ]
-    symbols = sorted({*book.units(), *(s for signal in wanted for s in signal.pair.symbols)})
+    symbols = sorted({*book.units(), *(line[leg] for line in given for leg in ("dependent", "independent"))})
     prices = {symbol: _last_close(ohlcv_5m, symbol, bar_close) for symbol in symbols}
-    result = portfolio.build_orders(wanted, prices, book, exchange_limits(markets), sizes)
+    wanted = [*(_signal(line, production_map, prices, ohlcv_5m.timeframe) for line in given), *unspoken]
+    result = portfolio.build_orders(wanted, prices, book, exchange_limits(markets), sizes, bar_close=bar_close)
     charged = CostParams.model_validate(production_map["costs"])
     rate = charged.fee_rate + charged.slippage_bps * 1e-4
     paid = sum((o.notional if o.side == "buy" else -o.notional) + o.notional * rate for o in result.orders)
-    after = portfolio.Book(book.cash - paid, result.book.holdings)
+    after = replace(result.book, cash=book.cash - paid)
     weights = result.weights
     document = {
         **header(bar_close, {"signals": given, "production_map": production_map}, {"portfolio": sizes}),
@@ -71,6 +69,9 @@ def aggregate_orders(
         "targets": result.targets,
         "weights": weights,
         "refused": result.refused,
+        "closed": result.closed,
+        "hedge_errors": result.hedge_errors,
+        "volatility": number(result.volatility),
         "kill_switch": sizes.kill_switch,
         "book_before": _book_document(book),
         "book": _book_document(after),
@@ -88,7 +89,17 @@ def _why_nothing(production_map: Mapping[str, Any], given: list[dict[str, Any]])
     )
 
 
-def _signal(line: Mapping[str, Any]) -> portfolio.Signal:
+def _signal(
+    line: Mapping[str, Any], production_map: Mapping[str, Any], prices: Mapping[str, float], timeframe: str
+) -> portfolio.Signal:
+    """A stored signal as the order builder takes it, with the very figures a backtest's trade has of its entry."""
+    deviation, half_life = (
+        float("nan") if line[name] is None else line[name] for name in ("spread_std", "half_life_hours")
+    )
+    logs = FeatureParams.model_validate(production_map["features"]).price == "log"
+    step = pd.Timedelta(timeframe_ms(timeframe), unit="ms")
+    windows = {entry["pair_id"]: entry["rule"]["z_window"] for entry in production_map["pairs"]}
+    pair_id = line["pair_id"]
     return portfolio.Signal(
         Pair(line["dependent"], line["independent"]),
         line["action"],
@@ -96,6 +107,11 @@ def _signal(line: Mapping[str, Any]) -> portfolio.Signal:
         float("nan") if line["hedge_ratio"] is None else line["hedge_ratio"],
         0.0 if line["confidence"] is None else line["confidence"],
         line["reason"],
+        spread_std=sizing.relative_std(deviation, prices[line["dependent"]], logs=logs),
+        half_life_hours=half_life,
+        z_window_hours=sizing.window_hours(windows[pair_id], step) if pair_id in windows else float("nan"),
+        # a map made before clusters were kept in it gives signals without one
+        cluster=line.get("cluster"),
     )
 
 
@@ -117,10 +133,14 @@ def _book_before(previous: Mapping[str, Any] | None, bar_close: pd.Timestamp, ca
             row["side"],
             row["units_dependent"],
             row["units_independent"],
+            row["confidence"],
+            row["cluster"],
+            row["daily_risk"],
         )
         for row in document["holdings"]
     }
-    return portfolio.Book(document["cash"], holdings)
+    unsent = {symbol: portfolio.Unsent(symbol, units) for symbol, units in document["unsent"].items()}
+    return portfolio.Book(document["cash"], holdings, unsent, document["day"], document["traded"])
 
 
 def _book_document(book: portfolio.Book) -> dict[str, Any]:
@@ -134,7 +154,13 @@ def _book_document(book: portfolio.Book) -> dict[str, Any]:
                 "side": holding.side,
                 "units_dependent": holding.units_dependent,
                 "units_independent": holding.units_independent,
+                "confidence": holding.confidence,
+                "cluster": holding.cluster,
+                "daily_risk": holding.daily_risk,
             }
             for pair_id, holding in sorted(book.holdings.items())
         ],
+        "unsent": {symbol: unsent.held for symbol, unsent in sorted(book.unsent.items())},
+        "day": book.day,
+        "traded": book.traded,
     }
