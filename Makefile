@@ -10,7 +10,7 @@ export DO_NOT_TRACK := 1
 export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean
-.PHONY: fault-matrix fuzz-bars kill-loop disk-full test-s3 parity placebo
+.PHONY: fault-matrix fuzz-bars fuzz-books kill-loop disk-full test-s3 parity placebo
 .PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars skill
 
 help: ## Show this list
@@ -65,6 +65,9 @@ fault-matrix: .venv/.dev ## Every way an exchange can fail, and what is stored t
 
 fuzz-bars: .venv/.dev ## Generated rows against the checks and the store
 	$(BIN)/python tests/faults/fuzz_bars.py --batches 10000
+
+fuzz-books: .venv/.dev ## Generated books through the order builder, against caps, identities and the exchange's rules
+	$(BIN)/python tests/faults/books.py --books 5000
 
 kill-loop: .venv/.dev ## Ingestion and every kind of save, killed at random moments
 	$(BIN)/python tests/faults/kill_loop.py --kills 280
