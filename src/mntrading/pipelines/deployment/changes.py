@@ -67,7 +67,7 @@ class Changes:
     def lines(self) -> list[str]:
         """The same in words, one line for each pair and each setting that changes."""
         if self.before == self.after:
-            return [f"production map {self.after[:_SHOWN_OF_HASH]} stays as it is"]
+            return [f"production map {self.after[:_SHOWN_OF_HASH]} is in production already: nothing changes"]
         was = "nothing" if self.before is None else self.before[:_SHOWN_OF_HASH]
         head = (
             f"production map {was} -> {self.after[:_SHOWN_OF_HASH]}: {len(self.entered)} pairs enter, "
