@@ -12,7 +12,7 @@ from made_production import AB, CD, Desk, champion, registry_of
 from pydantic import ValidationError
 
 from mntrading.core.errors import ArtifactError, MNTradingError, ParameterError
-from mntrading.datasets.storage import canonical_json
+from mntrading.datasets.storage import canonical_json, content_hash
 from mntrading.params import ProductionParams
 from mntrading.pipelines.deployment.production_log import promoted
 
@@ -136,6 +136,18 @@ def test_a_map_altered_together_with_its_manifest_is_refused(desk: Desk) -> None
     desk.history.save({id_[:16]: map_ | {"expires": "2099-01-01T00:00:00Z"}})
     with pytest.raises(ArtifactError, match="altered after promotion"):
         desk.rollback()
+
+
+@pytest.mark.parametrize("block", ["features", "strategy", "costs"])
+def test_a_map_whose_parameters_this_code_does_not_know_is_refused(desk: Desk, block: str) -> None:
+    ((id_, _),) = promotions(desk, 1)
+    before, map_ = desk.map_bytes(), desk.history.load()[id_[:16]]
+    older = {key: value for key, value in map_.items() if key != "id"} | {block: {**map_[block], "gone": 1}}
+    older["id"] = content_hash(older)
+    desk.history.save({older["id"][:16]: older})
+    with pytest.raises(ArtifactError, match=rf"{block}\.gone[\s\S]*check out"):
+        desk.rollback(older["id"])
+    assert desk.map_bytes() == before
 
 
 def test_a_map_of_another_log_can_be_named(desk: Desk) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import pandas as pd
+from pydantic import ValidationError
 
 from mntrading.core.errors import ArtifactError, ParameterError
 from mntrading.datasets import Partitions
 from mntrading.datasets.storage import content_hash
 from mntrading.kernels import code_stamp
-from mntrading.params import ProductionParams
+from mntrading.params import CostParams, FeatureParams, ProductionParams, StrategyParams
 from mntrading.pipelines.deployment import production_log as log
 from mntrading.pipelines.deployment.changes import diff
 from mntrading.pipelines.deployment.promotion import HISTORY_ID
@@ -37,12 +38,13 @@ def rollback(
     Raises
     ------
     ParameterError, ArtifactError
-        There is no such map, or a model of it is missing or altered.
+        There is no such map, this code can't read it, or a model of it is missing or altered.
     """
     lines = log.checked(production_log)
     wanted = production.rollback_to
     id_ = _before(lines) if wanted is None else _named(production_history, wanted)
     document = _whole(production_history, id_)
+    _check_readable(document, lines)
     _check_models(document, production_models)
     now = log.current(lines)
     known = None if now is None or now[:HISTORY_ID] not in production_history else _whole(production_history, now)
@@ -92,6 +94,27 @@ def _whole(history: Partitions, id_: str) -> dict[str, Any]:
     return document
 
 
+def _check_readable(document: Mapping[str, Any], lines: log.Log) -> None:
+    """Refuse a map with parameters that this code does not know: live inference could make nothing of it."""
+    for name, block in (("features", FeatureParams), ("strategy", StrategyParams), ("costs", CostParams)):
+        try:
+            block.model_validate(document[name])
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in (name, *first["loc"]))
+            raise ArtifactError(
+                f"map {document['id'][:12]} is not one this code can trade by: {place}: {first['msg']}",
+                where=_HISTORY,
+                fix=f"check out {_revision(document, lines)}, or go to another map: {_TO}",
+            ) from error
+
+
+def _revision(document: Mapping[str, Any], lines: log.Log) -> str:
+    """Revision of the code a map was last promoted by."""
+    by = [line["revision"] for line in lines if line["action"] == "promote" and line["map_id"] == document["id"]]
+    return str(by[-1]) if by else "the revision it was promoted by"
+
+
 def _check_models(document: Mapping[str, Any], models: Partitions) -> None:
     """Refuse a map without the very models it was promoted with."""
     for sha, uri in sorted({(e["model"]["sha256"], e["model"]["uri"]) for e in document["pairs"] if e["model"]}):
@@ -117,9 +140,8 @@ def _warn(document: Mapping[str, Any], lines: log.Log) -> None:
     if pd.Timestamp(document["expires"]) < newest:
         LOGGER.warning("map %s expired at %s: no pair is entered by it", document["id"][:12], document["expires"])
     if document["core_code"] != code_stamp():
-        revisions = {line["revision"] for line in lines if line["map_id"] == document["id"]}
         LOGGER.warning(
             "map %s was made by other code of the core: check out %s to trade by it",
             document["id"][:12],
-            " or ".join(sorted(revisions)) or "the revision it was promoted by",
+            _revision(document, lines),
         )
