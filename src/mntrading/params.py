@@ -658,9 +658,17 @@ class PortfolioParams(Block):
 
 
 class ProductionParams(Block):
-    """How long a promoted configuration may be used."""
+    """How long a promoted configuration may be used, and which one a rollback goes to (None: the one before)."""
 
     valid_days: PositiveInt
+    rollback_to: Annotated[str, Field(pattern="^[0-9a-f]{1,64}$")] | None
+
+    @field_validator("rollback_to", mode="before")
+    @classmethod
+    def _an_id_is_text(cls, value: object) -> object:
+        if isinstance(value, int | float):
+            raise ValueError(f"{value} was read as a number: give more characters of the id, up to one in a to f")
+        return value
 
 
 # ------------------------------------------------------------------------------------- reporting

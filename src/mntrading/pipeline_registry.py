@@ -44,6 +44,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         **stages,
         "__default__": research,
         "promote": deploy.only_nodes_with_tags("promote"),
+        "promote_preview": deployment.create_preview_pipeline(),
+        "rollback": deployment.create_rollback_pipeline(),
         "full_cycle": research + deploy + latest_report,
         "short_cycle": ingestion.create_refresh_pipeline() + live,
     }

@@ -50,5 +50,5 @@ def project(tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def fresh(tmp_path: Path, _environment: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project in which nothing has been run."""
-    monkeypatch.setenv("MNTRADING_STORAGE_ROOT", str(tmp_path / "data"))
-    return Project(tmp_path / "data")
+    monkeypatch.setenv("MNTRADING_STORAGE_ROOT", str(tmp_path / "fresh"))  # a test may have a finished one beside it
+    return Project(tmp_path / "fresh")

@@ -31,6 +31,9 @@ class Project:
     def json(self, path: str) -> Any:
         return json.loads((self.root / path).read_text())
 
+    def lines(self, path: str) -> list[Any]:
+        return [json.loads(line) for line in (self.root / path).read_text().splitlines()]
+
     def files(self) -> dict[str, str]:
         """Hash of every stored file but run records and tracking."""
         return {

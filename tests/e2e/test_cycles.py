@@ -22,6 +22,7 @@ from mntrading.core.errors import ArtifactError, LockedError
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
+MAP, LOG = "models/production_map.json", "models/production_log.jsonl"
 REPORTS = re.compile(r"_report\.(md|html)$")
 
 
@@ -82,7 +83,44 @@ def test_a_full_cycle_and_its_stages_one_by_one_give_the_same_bytes(project: Pro
         fresh.run(stage)
     mine, theirs = fresh.files(), project.files()
     assert set(mine) == set(theirs)
-    assert [name for name in mine if mine[name] != theirs[name] and not REPORTS.search(name)] == []
+    assert [name for name in mine if mine[name] != theirs[name] and not REPORTS.search(name)] == [LOG]
+    (here,), (there,) = fresh.lines(LOG), project.lines(LOG)
+    assert here | {"run_id": ""} == there | {"run_id": ""}
+
+
+def test_a_promotion_is_seen_ahead_logged_once_and_rolled_back_byte_by_byte(project: Project, client: Any) -> None:
+    shorter = {"production": {"valid_days": 7}}
+    before = project.files()
+    assert project.run("full_cycle", tags=("promote",)).status == "finished"
+    assert project.files() == before
+
+    project.run("promote_preview", shorter)
+    told = project.json("models/_promotion_preview.json")
+    (project.root / "models/_promotion_preview.json").unlink()
+    assert project.files() == before
+    assert (told["entered"], told["left"], list(told["settings"])) == ([], [], ["expires"])
+
+    record = project.run("promote", shorter)
+    first, second = project.lines(LOG)
+    assert (second["map_id"], second["previous_map_id"]) == (told["after"], first["map_id"])
+    assert (second["run_id"], second["revision"]) == (record.run_id, record.revision)
+    promoted = project.files()[MAP]
+    assert promoted != before[MAP]
+
+    client.delete_registered_model_alias("mntrading-pooled", "production")
+    project.run("rollback")
+    assert project.files()[MAP] == before[MAP]
+    live = client.get_model_version_by_alias("mntrading-pooled", "production")
+    models = [pair["model"] for pair in project.json(MAP)["pairs"] if pair["model"]]
+    assert {model["sha256"] for model in models} == {live.tags["sha256"]}
+    for model in models:
+        assert hashlib.sha256((project.root / model["uri"]).read_bytes()).hexdigest() == model["sha256"]
+    with pytest.raises(ArtifactError, match="no map before the current one"):
+        project.run("rollback")
+    project.run("rollback", {"production": {"rollback_to": told["after"][:10]}})
+    assert project.files()[MAP] == promoted
+    assert [line["action"] for line in project.lines(LOG)] == ["promote", "promote", "rollback", "rollback"]
+    project.run("short_cycle")
 
 
 def test_the_short_cycle_follows_the_market_and_repeats_itself(project: Project) -> None:

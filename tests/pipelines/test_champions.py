@@ -13,6 +13,7 @@ from mntrading.core.roster import Roster, RosterPair
 from mntrading.core.schedule import Fold
 from mntrading.core.types import Pair
 from mntrading.datasets import ArtifactDataset, BarsDataset, BarStore, BarsUpdate
+from mntrading.kernels import code_stamp
 from mntrading.pipelines.backtesting.nodes import candidates_tried, formation_spreads, judge
 from mntrading.pipelines.common import digest
 from mntrading.pipelines.deployment import champions as deployment
@@ -188,6 +189,7 @@ def test_the_registry_holds_every_candidate_with_cluster_figures_and_reasons(
     assert (made["n_pairs_traded"], made["n_trials"]) == (3, 3 * (5 + 3))
     assert made["rejected"][0]["rule"]["label"] == "configured"
     assert made["trials_variance"] > 0
+    assert made["core_code"] == code_stamp()
     assert {entry["pair_id"] for entry in made["champions"] + made["rejected"]} == set(EVEN)
     lossy = next(entry for entry in made["rejected"] if entry["pair_id"] == EF.id)
     assert not lossy["challenger"]

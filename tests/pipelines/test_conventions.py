@@ -42,6 +42,7 @@ TAGS = (
 PRODUCTION = {
     "production_map",
     "production_history",
+    "production_log",
     "production_models",
     "signals",
     "position_state",
@@ -87,9 +88,17 @@ def test_the_default_pipeline_writes_no_production_file(pipelines: dict[str, Pip
     assert pipelines["full_cycle"].all_outputs() >= PRODUCTION
 
 
-def test_the_production_map_is_written_by_promotion_alone(everything: list[Any]) -> None:
+def test_the_production_map_is_written_by_promotion_and_rollback_alone(everything: list[Any]) -> None:
     writers = {node.name for node in everything if "production_map" in node.outputs}
-    assert writers == {"promote"}
+    assert writers == {"promote", "rollback"}
+
+
+def test_rollback_and_preview_run_only_when_they_are_asked_for(pipelines: dict[str, Pipeline]) -> None:
+    for name in ("promote_preview", "rollback"):
+        assert [node.name for node in pipelines[name].nodes] == [name]
+        assert not {tag for node in pipelines[name].nodes for tag in node.tags}
+        assert {other for other, pipeline in pipelines.items() if name in {n.name for n in pipeline.nodes}} == {name}
+    assert not pipelines["promote_preview"].all_outputs() & PRODUCTION
 
 
 def test_the_short_cycle_never_screens_trains_or_promotes(pipelines: dict[str, Pipeline]) -> None:

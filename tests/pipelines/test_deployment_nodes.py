@@ -1,4 +1,4 @@
-"""Promotion, inference and aggregation: live does what the backtest did, and fails closed."""
+"""Inference and aggregation: live does what the backtest did, and fails closed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mntrading.core.backtest import run_pair
 from mntrading.core.bars import aggregate, to_ms
 from mntrading.core.calibration import Calibration
 from mntrading.core.coverage import Ledger
-from mntrading.core.errors import ArtifactError, BarDataError, ParameterError
+from mntrading.core.errors import ArtifactError, BarDataError
 from mntrading.core.estimators import FittedModel
 from mntrading.core.features import build_features, feature_names, spec_hash
 from mntrading.core.labels import label
@@ -31,10 +31,11 @@ from mntrading.datasets import BarsDataset, BarStore, BarsUpdate, PartitionedArt
 from mntrading.datasets.codecs import codec
 from mntrading.datasets.storage import canonical_json, sha256
 from mntrading.datasets.validation import check_document
+from mntrading.kernels import code_stamp
 from mntrading.pipelines.common import digest
 from mntrading.pipelines.deployment import inference as deployment
 from mntrading.pipelines.deployment.orders import _signal, aggregate_orders
-from mntrading.pipelines.deployment.promotion import promote
+from mntrading.pipelines.deployment.promotion import freeze
 from mntrading.pipelines.feature_engineering.nodes import market_of
 from mntrading.pipelines.modelling.nodes import _stored
 
@@ -102,6 +103,7 @@ def production(
         "pair_id": pair.id,
         "dependent": pair.dependent,
         "independent": pair.independent,
+        "cluster": 1,
         "half_life_hours": HALF_LIFE_HOURS,
         "model": None,
     }
@@ -117,8 +119,10 @@ def production(
 
 def promoted(registry: dict[str, Any], spec: Any, backtest: Any, params: Any) -> dict[str, Any]:
     made_with = {"features": digest(spec.model_dump(mode="json")), "backtest": digest(backtest.model_dump(mode="json"))}
-    registry = registry | {"parameters": made_with, "feature_spec": spec_hash(spec)}
-    document, _, models = promote(registry, {}, spec, backtest, params.production)  # type: ignore[arg-type]
+    registry = registry | {
+        "inputs": {}, "parameters": made_with, "feature_spec": spec_hash(spec), "core_code": code_stamp()
+    }  # fmt: skip
+    document, models = freeze(registry, {}, spec, backtest, params.production, code_stamp())  # type: ignore[arg-type]
     assert models == {}
     return document
 
@@ -414,25 +418,6 @@ def test_a_held_pair_that_no_signal_speaks_for_is_closed(
     assert len(closed["orders"]) == 2
 
 
-def test_promotion_refuses_parameters_the_record_was_not_made_with(
-    pair: Pair, params: Any, spec: Any, rule: Any
-) -> None:
-    registry = {
-        "as_of": START,
-        "formation_start": START,
-        "formation_end": START,
-        "champions": [],
-        "rejected": [],
-        "parameters": {
-            "features": digest(spec.model_dump(mode="json")),
-            "backtest": digest(params.backtest.model_dump(mode="json")),
-        },
-    }
-    other = params.backtest.model_copy(update={"strategy": rule})
-    with pytest.raises(ParameterError, match="backtest parameters are not those"):
-        promote(registry, {}, spec, other, params.production)  # type: ignore[arg-type]
-
-
 def test_a_pair_without_bars_ages_towards_its_time_stop(
     tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any
 ) -> None:
@@ -503,29 +488,6 @@ def test_a_model_of_other_features_is_not_asked(
         assert (line["probability"] is None) == bool(told)
         if told:
             assert (line["action"], line["reason"]) == ("flat", told)
-
-
-def test_promotion_refuses_a_model_of_other_features(
-    tmp_path: Path, pair: Pair, params: Any, spec: Any, rule: Any
-) -> None:
-    map_ = production(params, spec, rule, pair, START)
-    _, models = with_model(map_, tmp_path, ("z",), "0" * 64)
-    (id_,) = models
-    entry = {**map_["pairs"][0], "model": {"id": id_, "sha256": id_}}
-    made_with = {
-        "features": digest(spec.model_dump(mode="json")),
-        "backtest": digest(params.backtest.model_dump(mode="json")),
-    }
-    registry = {
-        "as_of": START, "formation_start": START, "formation_end": START, "champions": [entry], "rejected": [],
-        "parameters": made_with, "feature_spec": spec_hash(spec),
-    }  # fmt: skip
-    with pytest.raises(ArtifactError, match="was trained on other features"):
-        promote(registry, models, spec, params.backtest, params.production)
-    # a record of the z rule alone has no model to tell
-    bare = {**registry, "champions": [], "feature_spec": "0" * 64}
-    with pytest.raises(ArtifactError, match="record was made with other features"):
-        promote(bare, models, spec, params.backtest, params.production)
 
 
 def hourly(folder: Path, bars: dict[str, pd.DataFrame], until: pd.Timestamp, asked: pd.Timestamp) -> BarStore:

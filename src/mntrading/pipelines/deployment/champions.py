@@ -12,6 +12,7 @@ from mntrading.core.menu import Item, chosen_item
 from mntrading.core.roster import Roster
 from mntrading.core.selection import Candidate
 from mntrading.datasets import BarStore, Partitions
+from mntrading.kernels import code_stamp
 from mntrading.params import (
     ChampionParams,
 )
@@ -58,6 +59,7 @@ def select_champions(
         **head,
         "parameters": head["parameters"] | made_with,
         "feature_spec": pair_models.meta["feature_spec"],
+        "core_code": code_stamp(),
         "formation_start": parsed.live.fold.formation_start,
         "formation_end": parsed.live.fold.formation_end,
         "n_pairs_traded": found.n_pairs_traded,

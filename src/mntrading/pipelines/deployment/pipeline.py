@@ -1,11 +1,12 @@
-"""Steps 7 to 10: select, promote, infer, aggregate."""
+"""Steps 7 to 10: select, promote, infer, aggregate; and beside them what promotion would change, and rollback."""
 
 from kedro.pipeline import Node, Pipeline
 
 from mntrading.pipelines.deployment.champions import select_champions
 from mntrading.pipelines.deployment.inference import infer_signals
 from mntrading.pipelines.deployment.orders import aggregate_orders
-from mntrading.pipelines.deployment.promotion import promote
+from mntrading.pipelines.deployment.promotion import promote, promote_preview
+from mntrading.pipelines.deployment.rollback import rollback
 
 
 def create_pipeline() -> Pipeline:
@@ -35,8 +36,11 @@ def create_pipeline() -> Pipeline:
                     "params:feature_engineering.features",
                     "params:backtest",
                     "params:production",
+                    "production_history_stored",
+                    "production_log_stored",
+                    "run_record",
                 ],
-                outputs=["production_map", "production_history", "production_models"],
+                outputs=["production_models", "production_history", "production_log", "production_map"],
                 name="promote",
                 tags="promote",
             ),
@@ -68,6 +72,47 @@ def create_pipeline() -> Pipeline:
                 outputs=["latest_orders", "order_history"],
                 name="aggregate_orders",
                 tags="aggregate",
+            ),
+        ]
+    )
+
+
+def create_preview_pipeline() -> Pipeline:
+    """What promotion would change, with nothing of production written."""
+    return Pipeline(
+        [
+            Node(
+                promote_preview,
+                inputs=[
+                    "champion_registry",
+                    "pair_models",
+                    "params:feature_engineering.features",
+                    "params:backtest",
+                    "params:production",
+                    "production_map_stored",
+                ],
+                outputs="promotion_preview",
+                name="promote_preview",
+            ),
+        ]
+    )
+
+
+def create_rollback_pipeline() -> Pipeline:
+    """Back to a production map there was."""
+    return Pipeline(
+        [
+            Node(
+                rollback,
+                inputs=[
+                    "production_log_stored",
+                    "production_history_stored",
+                    "production_models",
+                    "params:production",
+                    "run_record",
+                ],
+                outputs=["production_log", "production_map"],
+                name="rollback",
             ),
         ]
     )

@@ -1,29 +1,43 @@
-"""Step 8: champions frozen with everything live inference needs."""
+"""Step 8: champions frozen with everything live inference needs, and what promotion would change."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import pandas as pd
 
+from mntrading.core import strategy
 from mntrading.core.errors import ArtifactError, ParameterError
 from mntrading.core.features import spec_hash
 from mntrading.datasets import Partitions, StoredModel
 from mntrading.datasets.codecs import codec
-from mntrading.datasets.storage import content_hash, sha256
+from mntrading.datasets.storage import content_hash, plain, reporting, sha256
+from mntrading.kernels import code_stamp
 from mntrading.params import (
     BacktestParams,
     FeatureParams,
     ProductionParams,
 )
 from mntrading.pipelines.common import SCHEMA_VERSION, digest
+from mntrading.pipelines.deployment import production_log as log
+from mntrading.pipelines.deployment.changes import diff
+from mntrading.pipelines.modelling.nodes import fitted
 
 LOGGER = logging.getLogger(__name__)
 
+MODELS: Final = "models/production"
+"""Folder of the promoted models below the storage root, as the catalog has it."""
 
-_FROZEN = ("pair_id", "dependent", "independent", "half_life_hours", "rule")
+HISTORY_ID: Final = 16
+"""Characters of a map's id that name it in the history."""
+
+_FROZEN = ("pair_id", "dependent", "independent", "cluster", "half_life_hours", "rule")
 """What the production map takes from a registry entry as it is."""
+
+_REGISTRY: Final = "models/registry.json"
+_ANEW: Final = "kedro run (to make the record anew)"
 
 
 def promote(
@@ -32,51 +46,100 @@ def promote(
     features: FeatureParams,
     backtest: BacktestParams,
     production: ProductionParams,
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, StoredModel]]:
+    production_history: Partitions,
+    production_log: list[dict[str, Any]] | None,
+    run_record: dict[str, Any],
+) -> tuple[dict[str, StoredModel], dict[str, dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     """Freeze the champions with everything live inference needs; the map's id is the hash of its content.
 
     Models are copied to production by their hash, so that training anew changes nothing that is live. Returns the
-    map, its entry in the history, and the models.
+    models, the map's entry in the history, the log and the map, in the order they are saved in: the map names nothing
+    that is not there yet. The same champions promoted again leave every file as it is.
     """
-    for name, block in (("features", features), ("backtest", backtest)):
-        if champion_registry["parameters"][name] != digest(block.model_dump(mode="json")):
-            raise ParameterError(
-                f"the {name} parameters are not those the champions' record was made with",
-                where="models/registry.json",
-                fix="kedro run (to make the record anew), or leave the parameters as they were",
-            )
+    document, models = freeze(champion_registry, pair_models, features, backtest, production, code_stamp())
+    lines = log.checked(production_log)
+    changes = diff(_known(production_history, log.current(lines)), document)
+    lines = log.appended(lines, "promote", document, changes, run_record)
+    LOGGER.info("%s", "\n".join(changes.lines()))
+    return models, {document["id"][:HISTORY_ID]: document}, lines, document
+
+
+def promote_preview(
+    champion_registry: dict[str, Any],
+    pair_models: Partitions,
+    features: FeatureParams,
+    backtest: BacktestParams,
+    production: ProductionParams,
+    production_map: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """What promotion would change in the production map there is now; nothing of production is written."""
+    document, _ = freeze(champion_registry, pair_models, features, backtest, production, code_stamp())
+    changes = diff(production_map, document)
+    LOGGER.info("%s", "\n".join(changes.lines()))
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "as_of": document["as_of"],
+        "inputs": document["inputs"],
+        **changes.document(),
+        "lines": changes.lines(),
+    }
+
+
+def freeze(
+    champion_registry: Mapping[str, Any],
+    pair_models: Partitions,
+    features: FeatureParams,
+    backtest: BacktestParams,
+    production: ProductionParams,
+    core_code: str,
+) -> tuple[dict[str, Any], dict[str, StoredModel]]:
+    """The production map of a registry, as plain values, and its models by hash.
+
+    The same registry, parameters and code of the core give the same map.
+
+    Raises
+    ------
+    ParameterError, ArtifactError
+        Parameters, features, code or a model are not those the champions were chosen with.
+    """
     spec = spec_hash(features)
-    if champion_registry["feature_spec"] != spec:
-        raise ArtifactError(
-            "its record was made with other features than the code makes now",
-            where="models/registry.json",
-            fix="kedro run (to make the record anew)",
-        )
-    models, pairs = {}, []
-    market_symbols: set[str] = set()
+    _check_record(champion_registry, features, backtest, spec, core_code)
+    validity = {name: champion_registry[name] for name in ("formation_start", "formation_end")}
+    validity["expires"] = pd.Timestamp(validity["formation_end"]) + pd.Timedelta(production.valid_days, unit="D")
+    models: dict[str, StoredModel] = {}
+    pairs, market_symbols = [], set()
     for entry in champion_registry["champions"]:
         model = None
         if entry["model"] is not None:
-            stored = pair_models[entry["model"]["id"]]
-            if stored.meta["feature_spec"] != spec:
-                raise ArtifactError(
-                    "was trained on other features than the code and the parameters make now",
-                    where=entry["model"]["id"],
-                    fix="kedro run (to train it anew)",
-                )
+            stored = _judged(entry["model"], pair_models, spec)
+            with reporting(entry["model"]["id"]):
+                trained = fitted(stored)
             market_symbols.update(stored.meta["market_symbols"])
             sha = sha256(codec("model").encode(stored))
             models[sha] = stored
-            model = {"id": sha, "sha256": sha}
-        pairs.append({key: entry[key] for key in _FROZEN})
-        pairs[-1]["model"] = model
+            model = {
+                "id": sha,
+                "sha256": sha,
+                "uri": f"{MODELS}/{sha}{codec('model').suffix}",
+                "name": trained.name,
+                "threshold": trained.threshold,
+            }
+        pairs.append(
+            {
+                **{key: entry[key] for key in _FROZEN},
+                **validity,
+                "hedge": _hedge(features, entry["rule"]),
+                "model": model,
+                "probability_threshold": _needed(backtest, model),
+            }
+        )
     frozen = {
         "schema_version": SCHEMA_VERSION,
         "as_of": champion_registry["as_of"],
-        "inputs": {"champion_registry": content_hash(champion_registry)},
-        "formation_start": champion_registry["formation_start"],
-        "formation_end": champion_registry["formation_end"],
-        "expires": pd.Timestamp(champion_registry["formation_end"]) + pd.Timedelta(production.valid_days, unit="D"),
+        "inputs": {"champion_registry": content_hash(champion_registry), **champion_registry["inputs"]},
+        "parameters": champion_registry["parameters"],
+        "core_code": core_code,
+        **validity,
         "features": features.model_dump(mode="json"),
         "feature_spec": spec,
         "market_symbols": sorted(market_symbols),
@@ -85,7 +148,69 @@ def promote(
         "fill_at": backtest.fill_at,
         "pairs": pairs,
     }
-    id_ = content_hash(frozen)
-    LOGGER.info("production map %s: %d pairs, valid to %s", id_[:12], len(pairs), frozen["expires"])
-    document = {**frozen, "id": id_}
-    return document, {id_[:16]: document}, models
+    return plain({**frozen, "id": content_hash(frozen)}), models
+
+
+def _check_record(
+    registry: Mapping[str, Any], features: FeatureParams, backtest: BacktestParams, spec: str, core_code: str
+) -> None:
+    """Refuse a registry that other parameters, features or code than those of now have made."""
+    for name, block in (("features", features), ("backtest", backtest)):
+        if registry["parameters"][name] != digest(block.model_dump(mode="json")):
+            raise ParameterError(
+                f"the {name} parameters are not those the champions' record was made with",
+                where=_REGISTRY,
+                fix=f"{_ANEW}, or leave the parameters as they were",
+            )
+    if registry["feature_spec"] != spec:
+        raise ArtifactError(
+            "its record was made with other features than the code makes now", where=_REGISTRY, fix=_ANEW
+        )
+    if registry["core_code"] != core_code:
+        raise ArtifactError(
+            f"its record was made by other code ({registry['core_code'][:12]}) than the core is now ({core_code[:12]})",
+            where=_REGISTRY,
+            fix=_ANEW,
+        )
+
+
+def _judged(model: Mapping[str, str], pair_models: Partitions, spec: str) -> StoredModel:
+    """The model a champion was chosen with."""
+    if pair_models.digests.get(model["id"]) != model["sha256"]:
+        raise ArtifactError("was trained anew since the champions were chosen", where=model["id"], fix=_ANEW)
+    stored: StoredModel = pair_models[model["id"]]
+    if stored.meta["feature_spec"] != spec:
+        raise ArtifactError(
+            "was trained on other features than the code and the parameters make now",
+            where=model["id"],
+            fix="kedro run (to train it anew)",
+        )
+    return stored
+
+
+def _hedge(features: FeatureParams, rule: Mapping[str, Any]) -> dict[str, Any]:
+    """How the traded spread is made: the features' way of it over the pair's own windows, in trading bars."""
+    return {
+        "estimator": features.hedge,
+        "kalman_delta": features.kalman.delta if features.hedge == "kalman" else None,
+        "price": features.price,
+        "beta_window": rule["beta_window"],
+        "z_window": rule["z_window"],
+        "lag_bars": features.hedge_lag_bars,
+        "min_window_fill": features.min_window_fill,
+    }
+
+
+def _needed(backtest: BacktestParams, model: Mapping[str, Any] | None) -> float | None:
+    """Probability an entry needs; None where no model is asked."""
+    if not strategy.asks_model(backtest.strategy, model is not None):
+        return None
+    return strategy.entry_threshold(backtest.strategy, model["threshold"] if model else None)
+
+
+def _known(history: Partitions, id_: str | None) -> dict[str, Any] | None:
+    """The map the log says is in production; None where there is none, or where the history was begun anew."""
+    if id_ is not None and id_[:HISTORY_ID] not in history:
+        LOGGER.warning("map %s is not in the history any more: every pair counts as one that enters", id_[:12])
+        return None
+    return None if id_ is None else history[id_[:HISTORY_ID]]
