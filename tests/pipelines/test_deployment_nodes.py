@@ -32,9 +32,10 @@ from mntrading.datasets.codecs import codec
 from mntrading.datasets.storage import canonical_json, sha256
 from mntrading.datasets.validation import check_document
 from mntrading.kernels import code_stamp
-from mntrading.pipelines.common import digest
+from mntrading.pipelines.common import digest, stamp_of
 from mntrading.pipelines.deployment import inference as deployment
 from mntrading.pipelines.deployment.orders import _signal, aggregate_orders
+from mntrading.pipelines.deployment.paper import settle_account
 from mntrading.pipelines.deployment.promotion import freeze
 from mntrading.pipelines.feature_engineering.nodes import market_of
 from mntrading.pipelines.modelling.nodes import _stored
@@ -310,7 +311,7 @@ def test_doubtful_inputs_give_no_entry_and_say_why(
         stale = stored(tmp_path / f"stale_{late}", bars, moment - late * STEP)
         assert action(stale, map_) == ("flat", f"bars are {late} bars old")
     expired = production(params, spec, rule, pair, begin - pd.Timedelta(days=40))
-    assert action(stored(tmp_path / "b", bars), expired) == ("flat", "the production map has expired")
+    assert action(stored(tmp_path / "b", bars), expired) == ("flat", "the pair has expired at 2024-12-31T00:00:00Z")
     wants = {**map_, "pairs": [{**map_["pairs"][0], "model": {"id": "live/pooled", "sha256": "0" * 64}}]}
     wants["id"] = production_id(wants)
     assert action(stored(tmp_path / "c", bars), wants) == ("flat", "model live/pooled is missing")
@@ -334,6 +335,22 @@ def test_an_altered_map_and_a_state_from_the_future_are_refused(
         infer_signals(store, at(moment - STEP), map_, no_models(tmp_path), state)
 
 
+def ordered(
+    folder: Path, store: BarStore, map_: Any, signals: Any, state: Any, params: Any, before: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Orders of a bar on the account as it is settled at its close."""
+    moment = pd.Timestamp(state["as_of"])
+    dataset = PartitionedArtifactDataset(path=str(folder / "signals"), format="jsonl", append=True)
+    dataset.save({stamp_of(moment): signals})
+    nothing = PartitionedArtifactDataset(path=str(folder / "none"), format="parquet", missing_ok=True).load()
+    account, _ = settle_account(state, map_, store, at(moment), nothing, params.portfolio, None, before, nothing)
+    check_document(json.loads(canonical_json(account)), "paper_account")
+    document, history = aggregate_orders(dataset.load(), state, map_, account, store, at(moment), params.portfolio)
+    assert history == {stamp_of(moment): document}
+    check_document(json.loads(canonical_json(document)), "latest_orders")
+    return document
+
+
 def test_orders_open_both_legs_and_a_pair_that_left_the_map_is_closed(
     tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any
 ) -> None:
@@ -342,33 +359,27 @@ def test_orders_open_both_legs_and_a_pair_that_left_the_map_is_closed(
     moment, signal, state = entering(store, map_, models, begin)
 
     def orders(map_: dict[str, Any], signals: list[dict[str, Any]], state: Any, before: Any) -> dict[str, Any]:
-        dataset = PartitionedArtifactDataset(path=str(tmp_path / "signals"), format="jsonl", append=True)
-        stamp = f"{pd.Timestamp(state['as_of']):%Y%m%dT%H%M%SZ}"
-        dataset.save({stamp: signals})
-        document, history = aggregate_orders(
-            dataset.load(), state, map_, store, at(pd.Timestamp(state["as_of"])), params.portfolio, before
-        )
-        assert history == {stamp: document}
-        return document
+        return ordered(tmp_path, store, map_, signals, state, params, before)
 
     opened = orders(map_, [signal], state, None)
     check_document(json.loads(canonical_json(opened)), "latest_orders")
-    ((held),) = opened["book"]["holdings"]
+    assert opened["book"]["holdings"] == []
+    ((held),) = opened["wanted"]["holdings"]
     assert held["daily_risk"] > 0.0
     assert opened["hedge_errors"] == {pair.id: pytest.approx(0.0, abs=1e-9)}
     assert opened["volatility"] == pytest.approx(held["daily_risk"] / opened["equity"] * 365**0.5)
-    assert opened["book"]["day"] == f"{moment:%Y-%m-%d}"
-    assert opened["book"]["traded"] == pytest.approx(sum(order["notional"] for order in opened["orders"]))
+    assert opened["wanted"]["day"] == f"{moment:%Y-%m-%d}"
+    assert opened["wanted"]["traded"] == pytest.approx(sum(order["notional"] for order in opened["orders"]))
     assert {order["symbol"] for order in opened["orders"]} == set(pair.symbols)
     assert {order["side"] for order in opened["orders"]} == {"buy", "sell"}
-    assert orders(map_, [signal], state, opened) == opened
     empty = {"as_of": moment, "formation_start": START, "formation_end": moment, "champions": [], "rejected": []}
     nothing = promoted(empty, spec, params.backtest, params)
     signals, later = infer_signals(store, at(moment + STEP), nothing, models, state)
     ((left,),) = signals.values()
     assert (left["action"], left["side"]) == ("exit", 0)
     closed = orders(nothing, [left], later, opened)
-    assert closed["book"]["holdings"] == []
+    assert closed["book"]["holdings"] == opened["wanted"]["holdings"]
+    assert closed["wanted"]["holdings"] == []
     assert all(order["reduce_only"] for order in closed["orders"])
 
 
@@ -393,7 +404,7 @@ def test_a_live_entry_knows_of_its_spread_what_the_backtests_trade_does(
     (research,) = signals_of({pair.id: known}, {"fold_00": [pair]}, frame.index, rule)[frame.index.get_loc(decided)]
     prices = {symbol: float(bars[symbol].set_index("timestamp")["close"].loc[decided]) for symbol in pair.symbols}
     live = _signal(line, map_, prices, "5m")
-    names = ("pair", "action", "side", "hedge_ratio", "confidence", "cluster", *sizing.RISK_COLUMNS)
+    names = ("pair", "action", "side", "hedge_ratio", "confidence", *sizing.RISK_COLUMNS)
     assert {name: getattr(live, name) for name in names} == {name: getattr(research, name) for name in names}
     assert 0.0 < live.spread_std < 0.1
     # what is not known, as on a bar without prices, is no number
@@ -408,13 +419,11 @@ def test_a_held_pair_that_no_signal_speaks_for_is_closed(
     begin = START + pd.Timedelta(days=9)
     map_, models, store = production(params, spec, rule, pair, begin), no_models(tmp_path), stored(tmp_path, bars)
     moment, signal, state = entering(store, map_, models, begin)
-    dataset = PartitionedArtifactDataset(path=str(tmp_path / "signals"), format="jsonl", append=True)
-    dataset.save({f"{moment:%Y%m%dT%H%M%SZ}": [signal], f"{moment + STEP:%Y%m%dT%H%M%SZ}": []})
-    opened, _ = aggregate_orders(dataset.load(), state, map_, store, at(moment), params.portfolio, None)
+    opened = ordered(tmp_path, store, map_, [signal], state, params, None)
     later = state | {"as_of": (moment + STEP).isoformat()}
-    closed, _ = aggregate_orders(dataset.load(), later, map_, store, at(moment + STEP), params.portfolio, opened)
-    assert opened["book"]["holdings"]
-    assert closed["book"]["holdings"] == []
+    closed = ordered(tmp_path, store, map_, [], later, params, opened)
+    assert closed["book"]["holdings"]
+    assert closed["wanted"]["holdings"] == []
     assert len(closed["orders"]) == 2
 
 

@@ -12,7 +12,7 @@ from mntrading.core.compiled import compiled
 from mntrading.core.engine import Charges, slippage_rate
 from mntrading.core.errors import ParameterError
 from mntrading.core.ledger import TradeLedger
-from mntrading.core.portfolio import Book, Limits, Order, Signal, build_orders
+from mntrading.core.portfolio import Book, Limits, Order, Signal, build_orders, orders_between
 from mntrading.core.types import FloatArray
 from mntrading.params import CostParams, PortfolioParams
 
@@ -254,3 +254,130 @@ def simulate(
         gross=pd.Series(gross, index=close.index, name="gross"),
         trades=ledger.trades(close.index[-1] if n else None, dict(zip(symbols, marks[-1], strict=True)) if n else {}),
     )
+
+
+# --------------------------------------------------------------------------------- an account that is live
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is to be done with an account on the next bar.
+
+    Parameters
+    ----------
+    book
+        As it is now.
+    wanted
+        As it will be once the orders are filled, its cash apart; a holding that stays is the very same object.
+    orders
+        That lead from the one to the other.
+    prices
+        Reference prices by symbol that they were made with.
+    """
+
+    book: Book
+    wanted: Book
+    orders: tuple[Order, ...]
+    prices: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Bars an account lives through (time × symbol, sorted by symbol), of every symbol that it holds or trades.
+
+    Parameters
+    ----------
+    fill
+        Prices orders fill at, NaN where a bar is missing.
+    mark
+        Last known closes.
+    volume
+        Usual quote volume of a bar as known before it.
+    funding
+        Share of the notional that longs pay, where it is charged; None for borrow.
+    """
+
+    fill: pd.DataFrame
+    mark: pd.DataFrame
+    volume: pd.DataFrame
+    funding: pd.DataFrame | None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """An account after some bars.
+
+    Parameters
+    ----------
+    book
+        Cash and holdings after the last of them.
+    bars
+        One row per bar: ``equity``, ``cash``, ``gross`` and ``net`` exposure, ``fees``, ``slippage``, ``borrow`` (or
+        funding) and ``turnover``, in quote currency.
+    fills
+        Each order's fill, with the open time of its bar.
+    off
+        Pairs whose entry was not filled because a bar was missing; both legs or neither.
+    """
+
+    book: Book
+    bars: pd.DataFrame
+    fills: tuple[tuple[pd.Timestamp, Trade], ...]
+    off: tuple[str, ...]
+
+
+def settle(due: Due, exchange: Exchange, limits: Mapping[str, Limits], charges: Charges) -> Settled:
+    """Fill what is due on the next bar, and hold what there is then; bar by bar what ``simulate`` does, to the bit.
+
+    On a bar that a leg lacks, a pair's entry is off and its exit waits for the first bar that has both.
+
+    Look-ahead: none; the bars have closed.
+    """
+    book, waiting, off = due.book, due, []
+    fills: list[tuple[pd.Timestamp, Trade]] = []
+    rows = []
+    rates, symbols = exchange.funding, [str(symbol) for symbol in exchange.mark.columns]
+    for row, time in enumerate(exchange.mark.index):
+        done = Filled(book.cash, ())
+        if waiting.wanted is not waiting.book:
+            prices = exchange.fill.iloc[row].to_numpy(dtype=np.float64)
+            at = {symbol: float(price) for symbol, price in zip(symbols, prices, strict=True) if np.isfinite(price)}
+            volume = dict(zip(symbols, exchange.volume.iloc[row].to_numpy(dtype=np.float64), strict=True))
+            now, entries = _reachable(waiting, set(at), limits)
+            done = fill_orders(book.cash, now.orders, at, volume, charges)
+            off += entries
+            fills += [(time, trade) for trade in done.trades]
+            book = replace(now.wanted, cash=done.cash)
+            left = {name: held for name, held in book.holdings.items() if waiting.wanted.holdings.get(name) is held}
+            rest = book if len(left) == len(book.holdings) else replace(book, holdings=left)
+            waiting = Due(book, rest, (), due.prices)
+        units = {symbol: held for symbol, held in sorted(book.units().items()) if held}
+        marks = exchange.mark.iloc[[row]][list(units)].to_numpy(dtype=np.float64)
+        due_now = None if rates is None else rates.iloc[[row]][list(units)].to_numpy(dtype=np.float64)
+        held = carry(book.cash, units, marks, charges, due_now)
+        book = replace(book, cash=held.cash)
+        traded = sum(abs(trade.quantity) * trade.price for trade in done.trades)
+        fees, slippage = sum(trade.fee for trade in done.trades), sum(trade.slippage for trade in done.trades)
+        rows.append((held.equity[0], held.cash, *held.exposure[0], fees, slippage, held.paid[0], traded))
+    bars = pd.DataFrame(rows, index=exchange.mark.index, columns=list(SETTLED_COLUMNS), dtype="float64")
+    return Settled(book, bars, tuple(fills), tuple(sorted(off)))
+
+
+SETTLED_COLUMNS = ("equity", "cash", "gross", "net", "fees", "slippage", "borrow", "turnover")
+
+
+def _reachable(due: Due, priced: set[str], limits: Mapping[str, Limits]) -> tuple[Due, list[str]]:
+    """What of the change can be done on a bar that has prices of some symbols, and the entries that are off."""
+    before, after = due.book.holdings, due.wanted.holdings
+    stuck = [
+        name
+        for name in {*before, *after}
+        if before.get(name) is not after.get(name)
+        and not {s for held in (before.get(name), after.get(name)) if held for s in held.units()} <= priced
+    ]
+    if not stuck and due.orders:
+        return due, []
+    holdings = {name: held for name, held in after.items() if name not in stuck}
+    wanted = replace(due.wanted, holdings=holdings | {name: before[name] for name in stuck if name in before})
+    orders, unsent = orders_between(due.book, wanted, due.prices, limits)
+    return replace(due, wanted=replace(wanted, unsent=unsent), orders=orders), sorted(set(stuck) - set(before))

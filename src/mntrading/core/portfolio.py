@@ -113,7 +113,7 @@ def build_orders(
                 desk.holdings[pair_id], errors[pair_id] = found
                 clusters[pair_id] = signal.cluster
     after = replace(state, holdings=desk.holdings)
-    orders, unsent = _orders(state, after, prices, limits)
+    orders, unsent = orders_between(state, after, prices, limits)
     if orders and day is not None:
         after = replace(after, day=day, traded=desk.traded + sum(order.notional for order in orders))
     targets = after.targets()
@@ -342,7 +342,7 @@ def _largest(holdings: Iterable[Holding]) -> dict[str, float]:
     return largest
 
 
-def _orders(
+def orders_between(
     before: Book, after: Book, prices: Mapping[str, float], limits: Mapping[str, Limits]
 ) -> tuple[tuple[Order, ...], dict[str, Unsent]]:
     """Orders from one book to the next, and what they leave unsent."""

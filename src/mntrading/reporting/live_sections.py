@@ -115,7 +115,7 @@ def book_section(live: Live) -> Section:
         )
         for row in book["holdings"]
     ]
-    state = f"Cash {decimal(book['cash'])} in quote currency, after the orders above at their reference prices."
+    state = f"Cash {decimal(book['cash'])} in quote currency. The orders above are filled on the next bar."
     text = (state,) if rows else ("No position is open.", state)
     columns = ("Pair", "Position", "Dependent leg", "#Units", "Independent leg", "#Units")
     return Section("book", "Open book", text, tables=table("Positions by pair", columns, rows))

@@ -96,11 +96,16 @@ def _registry_entry(
         ],
         "figures": numbers(candidate.figures),
         "half_life_hours": half_life_hours,
-        "rule": {
-            "label": item.label,
-            "beta_window": item.beta_window,
-            "z_window": item.z_window,
-            **asdict(item.levels),
-        },
+        "rule": frozen_rule(item),
         "model": None if model is None else {"id": model, "sha256": pair_models.digests[model]},
+    }
+
+
+def frozen_rule(item: Item) -> dict[str, Any]:
+    """What was chosen for a pair, as the registry and the production map have it."""
+    return {
+        "label": item.label,
+        "beta_window": item.beta_window,
+        "z_window": item.z_window,
+        **asdict(item.levels),
     }

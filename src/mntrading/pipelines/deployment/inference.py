@@ -20,6 +20,7 @@ from mntrading.core.features import build_features, build_spread, spec_hash, war
 from mntrading.core.menu import Item, Levels
 from mntrading.datasets import BarStore, Partitions
 from mntrading.datasets.storage import content_hash
+from mntrading.kernels import code_stamp
 from mntrading.params import (
     FeatureParams,
     StrategyParams,
@@ -140,7 +141,7 @@ class _Live:
         staleness = int((self.newest_open - frame.index[-1]) / self.step) if len(frame) else None
         frame = frame.reindex(todo)
         told, doubts = self._told(entry, legs, todo)
-        doubts = [*doubts, *self._doubts(staleness)]
+        doubts = [*doubts, *self._doubts(entry, staleness)]
         if staleness == 0 and pd.isna(frame["z"].iloc[-1]):
             doubts.append("z is not known")
         own_threshold = None if told is None else float(told["threshold"].iloc[-1])
@@ -206,6 +207,7 @@ class _Live:
         return {
             **{name: number(float(known[name])) for name in ("z", "hedge_ratio", "beta", "spread_std")},
             "half_life_hours": entry["half_life_hours"],
+            "cluster": entry["cluster"],
             "probability": number(said["probability"]) if told else None,
             "threshold": strategy.entry_threshold(self.strategy, said["threshold"]) if told else None,
             "novelty": number(said["novelty"]) if told else None,
@@ -215,13 +217,15 @@ class _Live:
             "model_sha256": entry["model"]["sha256"] if entry["model"] else None,
         }
 
-    def _doubts(self, staleness: int | None) -> list[str]:
+    def _doubts(self, entry: Mapping[str, Any], staleness: int | None) -> list[str]:
         """Why no entry may be made now, model apart; empty when all is well."""
         out = []
         if staleness != 0:
             out.append("no bars" if staleness is None else f"bars are {staleness} bars old")
-        if self.bar_close > pd.Timestamp(self.production_map["expires"]):
-            out.append("the production map has expired")
+        if self.bar_close > pd.Timestamp(entry["expires"]):
+            out.append(f"the pair has expired at {entry['expires']}")
+        if self.production_map["core_code"] != code_stamp():
+            out.append("the code is not that the pair was promoted with")
         if self.production_map["feature_spec"] != spec_hash(self.features):
             out.append("features are not those the pair was promoted with")
         return out
@@ -297,6 +301,6 @@ def _asked(told: pd.DataFrame | None, row: int) -> dict[str, Any]:
 
 
 _MEASURED = (
-    "z", "hedge_ratio", "beta", "spread_std", "half_life_hours", "probability", "threshold", "novelty", "confidence",
-    "staleness_bars", "model_sha256",
+    "z", "hedge_ratio", "beta", "spread_std", "half_life_hours", "cluster", "probability", "threshold", "novelty",
+    "confidence", "staleness_bars", "model_sha256",
 )  # fmt: skip

@@ -5,6 +5,7 @@ from kedro.pipeline import Node, Pipeline
 from mntrading.pipelines.deployment.champions import select_champions
 from mntrading.pipelines.deployment.inference import infer_signals
 from mntrading.pipelines.deployment.orders import aggregate_orders
+from mntrading.pipelines.deployment.paper import settle_account
 from mntrading.pipelines.deployment.promotion import promote, promote_preview
 from mntrading.pipelines.deployment.rollback import rollback
 
@@ -59,15 +60,32 @@ def create_pipeline() -> Pipeline:
                 tags="inference",
             ),
             Node(
+                settle_account,
+                inputs=[
+                    "position_state",
+                    "production_map",
+                    "ohlcv_5m",
+                    "markets",
+                    "funding_rates_stored",
+                    "params:portfolio",
+                    "paper_account_stored",
+                    "latest_orders_stored",
+                    "paper_equity_stored",
+                ],
+                outputs=["paper_account", "paper_equity"],
+                name="settle_account",
+                tags="aggregate",
+            ),
+            Node(
                 aggregate_orders,
                 inputs=[
                     "signals",
                     "position_state",
                     "production_map",
+                    "paper_account",
                     "ohlcv_5m",
                     "markets",
                     "params:portfolio",
-                    "latest_orders_stored",
                 ],
                 outputs=["latest_orders", "order_history"],
                 name="aggregate_orders",

@@ -208,7 +208,7 @@ def refresh_bars_5m(
     latest_orders: dict[str, Any] | None,
 ) -> Iterator[BarsUpdate]:
     """Newest bars, at the trading timeframe, of the symbols of production pairs and of pairs still held."""
-    held = latest_orders["book"]["holdings"] if latest_orders else []
+    held = [*latest_orders["book"]["holdings"], *latest_orders["wanted"]["holdings"]] if latest_orders else []
     pairs = [*production_map["pairs"], *held]
     symbols = sorted({pair[leg] for pair in pairs for leg in ("dependent", "independent")})
     wanted = _wanted(markets, ingestion, ingestion.trading_timeframe)
