@@ -309,7 +309,7 @@ def test_doubtful_inputs_give_no_entry_and_say_why(
 
     for late in (1, 10):
         stale = stored(tmp_path / f"stale_{late}", bars, moment - late * STEP)
-        assert action(stale, map_) == ("flat", f"bars are {late} bars old")
+        assert action(stale, map_) == ("flat", f"bars are {late} {'bar' if late == 1 else 'bars'} old")
     expired = production(params, spec, rule, pair, begin - pd.Timedelta(days=40))
     assert action(stored(tmp_path / "b", bars), expired) == ("flat", "the pair has expired at 2024-12-31T00:00:00Z")
     wants = {**map_, "pairs": [{**map_["pairs"][0], "model": {"id": "live/pooled", "sha256": "0" * 64}}]}

@@ -221,7 +221,7 @@ class _Live:
         """Why no entry may be made now, model apart; empty when all is well."""
         out = []
         if staleness != 0:
-            out.append("no bars" if staleness is None else f"bars are {staleness} bars old")
+            out.append("no bars" if staleness is None else f"bars are {staleness} {'bar' if staleness == 1 else 'bars'} old")
         if self.bar_close > pd.Timestamp(entry["expires"]):
             out.append(f"the pair has expired at {entry['expires']}")
         if self.production_map["core_code"] != code_stamp():
