@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -125,7 +126,7 @@ class ArtifactDataset(PlainErrorsDataset):
                     return None
                 raise ArtifactError("does not exist") from None
             value = self._codec.decode(data)
-            _check(value, self._schema, self._codec.name)
+            _check(data, value, self._schema, self._codec.name)
         return value
 
     def save(self, data: Any) -> None:
@@ -133,7 +134,7 @@ class ArtifactDataset(PlainErrorsDataset):
         with reporting(self.resolve_path()):
             encoded = self._codec.encode(data)
             if self._schema is not None:
-                _check(self._codec.decode(encoded), self._schema, self._codec.name)
+                _check(encoded, self._codec.decode(encoded), self._schema, self._codec.name)
             write_atomic(self._fs, self._filepath, encoded)
         self._invalidate_cache()
 
@@ -262,7 +263,7 @@ class Partitions(Mapping[str, Any]):
         data = self._folder.read(id_, self._entry(id_))
         with reporting(self._folder.shown(self._folder.file(id_)), fix=self._folder.repair):
             value = codec(self._format).decode(data)
-            _check(value, self._schema, self._format)
+            _check(data, value, self._schema, self._format)
         return value
 
     def __iter__(self) -> Iterator[str]:
@@ -455,7 +456,7 @@ class PartitionedArtifactDataset(PlainErrorsDataset):
             with reporting(self._folder.shown(self._folder.file(id_))):
                 blobs[id_] = self._codec.encode(value)
                 if self._schema is not None:
-                    _check(self._codec.decode(blobs[id_]), self._schema, self._codec.name)
+                    _check(blobs[id_], self._codec.decode(blobs[id_]), self._schema, self._codec.name)
             entries[id_] = entry_of(blobs[id_], rows=_rows(value), **known)
         stored = self._folder.read_manifest()
         current = self._folder.recover(stored)
@@ -498,14 +499,25 @@ def _known_schema(schema: str | None, format: str) -> str | None:
     return schema
 
 
-def _check(value: Any, schema: str | None, format: str) -> None:
+_MOST_CHECKED: Final = 256
+_CHECKED: OrderedDict[tuple[str, str], None] = OrderedDict()
+"""Bytes that fit their schema, by its name and their hash, newest last: what one step saves the next one loads."""
+
+
+def _check(data: bytes, value: Any, schema: str | None, format: str) -> None:
     if schema is None:
+        return
+    known = (schema, sha256(data))
+    if known in _CHECKED:
         return
     if format == "jsonl":
         for number, row in enumerate(value, start=1):
             check_document(row, schema, place=f"line {number}: ")
     else:
         check_document(value, schema)
+    _CHECKED[known] = None
+    if len(_CHECKED) > _MOST_CHECKED:
+        _CHECKED.popitem(last=False)
 
 
 def _rows(value: Any) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from mntrading.core.engine_inputs import monitor_of
 from mntrading.core.errors import ArtifactError, BarDataError
 from mntrading.core.features import build_features, build_spread, spec_hash, warm_up_bars
 from mntrading.core.menu import Item, Levels
-from mntrading.datasets import BarStore, Partitions
+from mntrading.datasets import BarStore, Partitions, StoredModel
+from mntrading.datasets.codecs import codec
 from mntrading.datasets.storage import content_hash
 from mntrading.kernels import code_stamp
 from mntrading.params import (
@@ -80,6 +82,13 @@ def infer_signals(
         "pairs": after,
     }
     return {stamp_of(moment): lines[moment] for moment in sorted(lines)}, state
+
+
+@lru_cache(maxsize=32)
+def _fitted(stored: bytes) -> tuple[training.TrainedModel, str]:
+    """A model and the features it was trained on; the same bytes are read once, for all pairs and bars."""
+    model: StoredModel = codec("model").decode(stored)
+    return fitted(model), model.meta["feature_spec"]
 
 
 def _check_map(production_map: Mapping[str, Any]) -> None:
@@ -221,7 +230,9 @@ class _Live:
         """Why no entry may be made now, model apart; empty when all is well."""
         out = []
         if staleness != 0:
-            out.append("no bars" if staleness is None else f"bars are {staleness} {'bar' if staleness == 1 else 'bars'} old")
+            out.append(
+                "no bars" if staleness is None else f"bars are {staleness} {'bar' if staleness == 1 else 'bars'} old"
+            )
         if self.bar_close > pd.Timestamp(entry["expires"]):
             out.append(f"the pair has expired at {entry['expires']}")
         if self.production_map["core_code"] != code_stamp():
@@ -243,11 +254,10 @@ class _Live:
         if self.models.digests[model["id"]] != model["sha256"]:
             return None, [f"{name} is not the one that was promoted"]
         try:
-            stored = self.models[model["id"]]
-            promoted = fitted(stored)
+            promoted, made_of = _fitted(self.models.stored(model["id"]))
         except ArtifactError as error:
             return None, [f"{name} can't be used: {error.what}"]
-        if stored.meta["feature_spec"] != spec_hash(self.features):
+        if made_of != spec_hash(self.features):
             return None, ["features are not those the model was trained on"]
         features = build_features(legs[0], legs[1], self.features, market=self.market).reindex(todo)
         told = training.predict(promoted, features)
