@@ -1,0 +1,132 @@
+"""A live account settled bar by bar: what the simulated one does, to the bit, and both legs or neither."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_portfolio import AB, BC, COSTS, PAIRS, SYMBOLS, P, changed, enter, leave, matrices
+
+from mntrading.core.account import Due, Exchange, Settled, carry, charges_of, settle, simulate
+from mntrading.core.book import Book, Limits, Signal
+from mntrading.core.portfolio import build_orders
+from mntrading.params import CostParams
+
+NAN = math.nan
+STEP = pd.Timedelta(minutes=5)
+FUNDED = changed(COSTS, carry="funding", impact_bps=20.0)
+
+
+def lived(
+    signals: dict[int, list[Signal]],
+    close: pd.DataFrame,
+    fill: pd.DataFrame,
+    costs: CostParams,
+    limits: dict[str, Limits],
+    volume: pd.DataFrame,
+    funding: pd.DataFrame | None,
+    every: int,
+) -> tuple[list[float], Book, int]:
+    """Equity of every bar and the book at the end, with orders at each signal and a settlement every few bars."""
+    charges = charges_of(costs, STEP)
+    marks = close.ffill()
+    book, wanted, orders, prices = Book(P.capital), Book(P.capital), (), {}
+    equity, n_fills, settled = [P.capital], 0, 0
+    for row in range(len(close)):
+        if row and (row in signals or row % every == 0 or row == len(close) - 1):
+            rows = slice(settled + 1, row + 1)
+            bars = Exchange(fill[rows], marks[rows], volume[rows], None if funding is None else funding[rows])
+            done: Settled = settle(Due(book, wanted, orders, prices), bars, limits, charges)
+            equity += done.bars["equity"].tolist()
+            n_fills += len(done.fills)
+            book, wanted, orders, settled = done.book, done.book, (), row
+        if row in signals:
+            prices = marks.iloc[row].to_dict()
+            built = build_orders(signals[row], prices, book, limits, P, bar_close=close.index[row] + STEP)
+            wanted, orders = built.book, built.orders
+    return equity, book, n_fills
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), every=st.integers(1, 9), funded=st.booleans(), lots=st.booleans())
+def test_an_account_settled_bar_by_bar_or_after_several_is_the_simulated_one_to_the_bit(seed, every, funded, lots):
+    rng = np.random.default_rng(seed)
+    close, fill = matrices(80, seed, SYMBOLS)
+    volume = pd.DataFrame(rng.lognormal(12, 1, close.shape), index=close.index, columns=SYMBOLS)
+    rates = pd.DataFrame(rng.normal(0, 1e-4, close.shape), index=close.index, columns=SYMBOLS) if funded else None
+    costs = FUNDED if funded else changed(COSTS, impact_bps=20.0)
+    limits = {s: Limits(0.25, 5.0) for s in SYMBOLS} if lots else {}
+    signals, inside = {}, set()
+    for row in sorted(rng.choice(np.arange(79), 14, replace=False).tolist()):
+        pair = PAIRS[int(rng.integers(len(PAIRS)))]
+        signals[row] = [leave(pair) if pair in inside else enter(pair, int(rng.choice([-1, 1])))]
+        inside ^= {pair}
+    whole = simulate(signals, close, fill, limits, P, costs, liquidity=volume, funding=rates)
+    equity, book, n_fills = lived(signals, close, fill, costs, limits, volume, rates, every)
+    assert equity == whole.equity.tolist()
+    assert n_fills == len(whole.fills) > 0
+    assert book.cash == pytest.approx(whole.equity.iloc[-1] - sum(
+        units * close.iloc[-1][symbol] for symbol, units in book.units().items()
+    ))  # fmt: skip
+
+
+def due_to_enter(close: pd.DataFrame, *signals: Signal, book: Book | None = None) -> Due:
+    book = book or Book(P.capital)
+    prices = close.iloc[0].to_dict()
+    built = build_orders(list(signals), prices, book, {}, P, bar_close=close.index[0] + STEP)
+    return Due(book, built.book, built.orders, prices)
+
+
+def bars_of(close: pd.DataFrame, fill: pd.DataFrame) -> Exchange:
+    return Exchange(fill[1:], close.ffill()[1:], pd.DataFrame(1e9, index=close.index, columns=close.columns)[1:], None)
+
+
+def test_an_entry_of_which_one_leg_has_no_bar_is_off_and_the_others_are_filled():
+    close, fill = matrices(6, 1, SYMBOLS)
+    fill.loc[fill.index[1], "B"] = NAN
+    cd = PAIRS[SYMBOLS.index("C") * 4 + 2]
+    assert cd.symbols == ("C", "D")
+    done = settle(due_to_enter(close, enter(AB), enter(cd)), bars_of(close, fill), {}, charges_of(COSTS, STEP))
+    assert done.off == (AB.id,)
+    assert set(done.book.holdings) == {cd.id}
+    assert [trade.symbol for _, trade in done.fills] == ["C", "D"]
+    # netted with another pair the symbol both have is filled with the other's units alone
+    done = settle(due_to_enter(close, enter(AB), enter(BC)), bars_of(close, fill), {}, charges_of(COSTS, STEP))
+    assert done.off == tuple(sorted((AB.id, BC.id)))
+    assert done.fills == ()
+    assert done.bars["equity"].tolist() == [P.capital] * 5
+
+
+def test_an_exit_of_which_one_leg_has_no_bar_waits_for_the_first_that_has_both():
+    close, fill = matrices(8, 2, SYMBOLS)
+    opened = settle(due_to_enter(close, enter(AB)), bars_of(close[:2], fill[:2]), {}, charges_of(COSTS, STEP)).book
+    fill.loc[fill.index[1:4], "A"] = NAN
+    done = settle(due_to_enter(close, leave(AB), book=opened), bars_of(close, fill), {}, charges_of(COSTS, STEP))
+    assert done.off == ()
+    assert done.book.holdings == {}
+    assert {time for time, _ in done.fills} == {close.index[4]}
+    assert done.book.units() == {}
+    waiting = settle(
+        due_to_enter(close, leave(AB), book=opened), bars_of(close[:3], fill[:3]), {}, charges_of(COSTS, STEP)
+    )
+    assert waiting.book.holdings == opened.holdings
+    assert waiting.fills == ()
+
+
+def test_carry_of_a_stretch_is_that_of_its_bars_one_by_one():
+    close, _ = matrices(40, 3, ["A", "B"])
+    units, charges = {"A": 3.7, "B": -1.9}, charges_of(COSTS, STEP)
+    whole = carry(100.0, units, close.to_numpy(), charges, None)
+    cash, equity = 100.0, []
+    for row in range(40):
+        one = carry(cash, units, close.to_numpy()[[row]], charges, None)
+        cash = one.cash
+        equity += one.equity.tolist()
+    assert cash == whole.cash
+    assert equity == whole.equity.tolist()
+    assert whole.paid.sum() == pytest.approx(sum(1.9 * close["B"]) * COSTS.borrow_bps_per_day * 1e-4 / 288)
+    assert whole.by_symbol["A"] == 0.0
