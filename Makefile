@@ -10,7 +10,7 @@ export DO_NOT_TRACK := 1
 export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean
-.PHONY: fault-matrix fuzz-bars fuzz-books kill-loop disk-full test-s3 parity placebo
+.PHONY: fault-matrix fuzz-bars fuzz-books kill-loop disk-full test-s3 parity placebo replay
 .PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars skill
 
 help: ## Show this list
@@ -116,6 +116,9 @@ bench-backtest: .venv/.dev .services/vectorbt/.ready ## A pair and a sweep again
 
 parity: .venv/.dev ## Live features against those of research, bit for bit
 	$(BIN)/python benchmarks/parity.py
+
+replay: .venv/.dev ## A trading window lived through bar by bar, against its backtest
+	$(BIN)/python benchmarks/replay.py
 
 lock: $(UV) ## Resolve the dependencies anew
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
