@@ -61,7 +61,7 @@ def test_a_models_run_says_what_it_was_made_of_and_how_to_ask_it(client: Any, tm
     models = PartitionedArtifactDataset(path=str(tmp_path / "models"), format="model")
     ids = ("fold_00/pooled", "live/pooled")
     assert fit.model is not None
-    stored = nodes._stored(fit.model, made_of, 1)
+    stored = nodes._stored(fit.model, made_of, params.feature_engineering.labels, 1)
     models.save(dict.fromkeys(ids, stored))
     models.save(Commit(ids, made_of))
     told = {"chosen": fit.model.name, "reason": "", "candidates": nodes.rows(fit.scores), "details": fit.details}

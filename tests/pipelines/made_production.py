@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mntrading.configuration import parameters
 from mntrading.core.calibration import Calibration
 from mntrading.core.estimators import FittedModel
 from mntrading.core.features import spec_hash
@@ -23,6 +24,7 @@ from mntrading.pipelines.common import digest
 from mntrading.pipelines.deployment.promotion import promote
 from mntrading.pipelines.deployment.rollback import rollback
 
+LABELS = parameters(Path(__file__).parents[2] / "conf")["feature_engineering"].labels
 AS_OF = "2025-02-24T00:00:00Z"
 AB, CD, EF = "A-USDT__B-USDT", "C-USDT__D-USDT", "E-USDT__F-USDT"
 
@@ -33,8 +35,9 @@ def model_of(spec: str, threshold: float | None = None, seed: int = 0) -> Stored
     estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, X[:, 0] > 0)
     everywhere = Novelty(np.zeros(1), np.ones(1), np.eye(1), limit=1e9, blocks_entry=False)
     fitted = FittedModel("logistic_regression", "sklearn", estimator, ("z",))
-    trained = TrainedModel(fitted, Calibration(), threshold, everywhere)
+    trained = TrainedModel(fitted, Calibration(), threshold, everywhere, {})
     meta = {"name": fitted.name, "feature_names": ["z"], "feature_spec": spec, "market_symbols": ["A/USDT"]}
+    meta["labels"] = LABELS.model_dump(mode="json")
     return StoredModel("sklearn", estimator, meta | trained.document())
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mntrading.core import evaluation, fitting, search
+from mntrading.core import drift, evaluation, fitting, search
 from mntrading.core.calibration import Calibration, calibrate_splits, fit_calibration
+from mntrading.core.drift import PairReference
 from mntrading.core.errors import ParameterError
 from mntrading.core.estimators import FittedModel, importances
 from mntrading.core.evaluation import SCORE_COLUMNS, score
@@ -40,12 +41,15 @@ class TrainedModel:
         Probability it asks for an entry; None for the strategy's own.
     novelty
         Which rows are unlike those it was fitted on.
+    references
+        What it was fitted on by pair, for live to be compared with.
     """
 
     model: FittedModel
     calibration: Calibration
     threshold: float | None
     novelty: Novelty
+    references: Mapping[str, PairReference]
 
     @property
     def name(self) -> str:
@@ -63,6 +67,7 @@ class TrainedModel:
             "calibration": self.calibration.document(),
             "threshold": self.threshold,
             "novelty": self.novelty.document(),
+            "references": {pair_id: one.document() for pair_id, one in self.references.items()},
         }
 
     @classmethod
@@ -74,6 +79,7 @@ class TrainedModel:
             Calibration.parse(document["calibration"]),
             None if threshold is None else float(threshold),
             Novelty.parse(document["novelty"]),
+            {pair_id: PairReference.parse(one) for pair_id, one in document["references"].items()},
         )
 
 
@@ -230,6 +236,7 @@ def fit_group(rows: pd.DataFrame, feature_names: tuple[str, ...], params: Modell
         ),
         choose_threshold(chance, y[tested], size, params.threshold),
         _novelty(sample, unique, splits, latest, params),
+        drift.references(rows.iloc[latest], feature_names, unique[latest], out_of_fold.assign(probability=chance)),
     )
     details |= {
         "calibration": {

@@ -70,15 +70,15 @@ def train_models(
         LOGGER.info("%s: %s", id_, chosen or result.reason)
         if result.model is not None:
             trained.append(id_)
-            yield {id_: _stored(result.model, pair_datasets.meta, result.details["n_trials"])}
+            yield {id_: _stored(result.model, pair_datasets.meta, labels, result.details["n_trials"])}
     made_from = {"pair_datasets": pair_datasets, "roster": roster}
     head = header(roster["as_of"], made_from, {"modelling": modelling, "features": features, "labels": labels})
     meta = {"scores": scores, "scope": modelling.scope, "feature_spec": pair_datasets.meta["feature_spec"]}
     yield Commit(tuple(trained), {**head, **meta})
 
 
-def _stored(trained: TrainedModel, made_of: Mapping[str, Any], n_trials: int) -> StoredModel:
-    """The model with what it was made of: the feature spec and the market's symbols of its datasets."""
+def _stored(trained: TrainedModel, made_of: Mapping[str, Any], labels: LabelParams, n_trials: int) -> StoredModel:
+    """The model with what it was made of: feature spec and market symbols of its datasets, and what a label is."""
     model = trained.model
     weights = dict(zip(model.feature_names, map(float, importances(model)), strict=True))
     meta = {
@@ -86,6 +86,7 @@ def _stored(trained: TrainedModel, made_of: Mapping[str, Any], n_trials: int) ->
         "feature_names": list(model.feature_names),
         "feature_spec": made_of["feature_spec"],
         "market_symbols": made_of["market_symbols"],
+        "labels": labels.model_dump(mode="json"),
         "importances": weights,
         "n_trials": n_trials,
         **trained.document(),
@@ -99,10 +100,11 @@ def fitted(stored: StoredModel) -> TrainedModel:
     Raises
     ------
     ArtifactError
-        When the file lacks what a model needs to be believed, as those of earlier versions do.
+        When the file lacks what a model needs to be believed and watched, as those of earlier versions do.
     """
     try:
         names = tuple(stored.meta["feature_names"])
+        LabelParams.model_validate(stored.meta["labels"])
         return TrainedModel.parse(FittedModel(stored.meta["name"], stored.kind, stored.estimator, names), stored.meta)
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
