@@ -671,6 +671,53 @@ class ProductionParams(Block):
         return value
 
 
+class DriftParams(Block):
+    """When a feature, or a model's answers, count as drifted: both limits must be broken."""
+
+    max_psi: Positive
+    level: Annotated[float, Field(gt=0, lt=0.5)]
+
+
+class CalibrationLimits(Block):
+    """When probabilities count as wrong; errors are standard errors."""
+
+    max_gap: Annotated[float, Field(gt=0, lt=1)]
+    max_errors: Positive
+
+
+class RelationLimits(Block):
+    """When a pair's relation counts as gone."""
+
+    max_p_value: Annotated[float, Field(gt=0, lt=1)]
+    max_half_life_ratio: Annotated[float, Field(gt=1)]
+    max_hedge_ratio_drift: Positive
+    max_break_p_value: Annotated[float, Field(gt=0, lt=1)]
+    min_known: Fraction
+
+
+CheckKind = Literal["data", "model", "drift", "scores", "calibration", "relation"]
+
+
+class ReducingParams(Block):
+    """Whether, and by which breaches in how many of the pairs, monitoring sets the kill switch to reducing."""
+
+    may_reduce: bool
+    kinds: Annotated[tuple[CheckKind, ...], AfterValidator(_are_different)]
+    min_share: OpenFraction
+
+
+class MonitoringParams(Block):
+    """What is watched in production, and the limits it is held to."""
+
+    window_days: PositiveInt
+    min_independent: Annotated[float, Field(ge=2)]
+    max_data_age_bars: Annotated[int, Field(ge=0)]
+    drift: DriftParams
+    calibration: CalibrationLimits
+    relation: RelationLimits
+    reducing: ReducingParams
+
+
 # ------------------------------------------------------------------------------------- reporting
 
 
@@ -697,6 +744,7 @@ BLOCKS: dict[str, type[Block]] = {
     "champions": ChampionParams,
     "portfolio": PortfolioParams,
     "production": ProductionParams,
+    "monitoring": MonitoringParams,
     "reporting": ReportingParams,
 }
 """Top-level parameter keys and the model of each; no other top-level key is accepted."""

@@ -36,6 +36,7 @@ TAGS = (
     "select",
     "promote",
     "inference",
+    "monitoring",
     "aggregate",
     "report",
 )
@@ -46,6 +47,7 @@ PRODUCTION = {
     "production_models",
     "signals",
     "position_state",
+    "monitoring",
     "latest_orders",
     "order_history",
     "latest_report",

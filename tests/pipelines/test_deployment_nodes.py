@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mntrading.configuration import parameters
 from mntrading.core import sizing, training
 from mntrading.core.backtest import run_pair
 from mntrading.core.bars import aggregate, to_ms
@@ -45,6 +46,7 @@ STEP = pd.Timedelta(minutes=5)
 HOUR = pd.Timedelta(hours=1)
 DAY = pd.Timedelta(days=1)
 HALF_LIFE_HOURS = 8.0
+LABELS = parameters(Path(__file__).parents[2] / "conf")["feature_engineering"].labels
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +221,8 @@ def test_a_models_own_threshold_and_novelty_gate_decide_live_as_in_the_backtest(
     assert len(table) >= 3
     assert not table["entry_decision"].equals(trade(trained.threshold, None)["entry_decision"])
     assert len(trade(None, told["barred"])) < len(table)
-    store, model = stored(tmp_path, bars), _stored(trained, {"feature_spec": spec_hash(spec), "market_symbols": []}, 1)
+    made_of = {"feature_spec": spec_hash(spec), "market_symbols": []}
+    store, model = stored(tmp_path, bars), _stored(trained, made_of, wanted, 1)
     sha = sha256(codec("model").encode(model))
     dataset = PartitionedArtifactDataset(path=str(tmp_path / "models"), format="model", append=True)
     dataset.save({sha: model})
@@ -345,7 +348,10 @@ def ordered(
     nothing = PartitionedArtifactDataset(path=str(folder / "none"), format="parquet", missing_ok=True).load()
     account, _ = settle_account(state, map_, store, at(moment), nothing, params.portfolio, None, before, nothing)
     check_document(json.loads(canonical_json(account)), "paper_account")
-    document, history = aggregate_orders(dataset.load(), state, map_, account, store, at(moment), params.portfolio)
+    healthy = {"as_of": moment.isoformat(), "level": "ok", "reason": ""}
+    document, history = aggregate_orders(
+        dataset.load(), state, map_, account, store, at(moment), params.portfolio, healthy
+    )
     assert history == {stamp_of(moment): document}
     check_document(json.loads(canonical_json(document)), "latest_orders")
     return document
@@ -453,9 +459,10 @@ def with_model(map_: dict[str, Any], folder: Path, names: tuple[str, ...], spec:
     n = len(names)
     everywhere = Novelty(np.zeros(n), np.ones(n), np.eye(n), limit=1e9, blocks_entry=False)
     trained = TrainedModel(
-        FittedModel("logistic_regression", "sklearn", estimator, names), Calibration(), None, everywhere
+        FittedModel("logistic_regression", "sklearn", estimator, names), Calibration(), None, everywhere, {}
     )
     meta = {"name": "logistic_regression", "feature_names": list(names), "feature_spec": spec, "market_symbols": []}
+    meta["labels"] = LABELS.model_dump(mode="json")
     stored_model = StoredModel("sklearn", estimator, meta | trained.document())
     sha = sha256(codec("model").encode(stored_model))
     dataset = PartitionedArtifactDataset(path=str(folder / "models"), format="model", append=True)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mntrading.core import portfolio, sizing
+from mntrading.core import health, portfolio, sizing
 from mntrading.core.bars import empty_bars, timeframe_ms
+from mntrading.core.errors import ArtifactError
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Partitions
 from mntrading.datasets.storage import content_hash
@@ -34,8 +35,12 @@ def aggregate_orders(
     ohlcv_5m: BarStore,
     markets: dict[str, Any],
     sizes: PortfolioParams,
+    monitoring: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Net the newest bar's signals into orders, on the book the account has at its close."""
+    """Net the newest bar's signals into orders, on the book the account has at its close.
+
+    The kill switch is the stricter one of the parameters and of monitoring.
+    """
     bar_close = pd.Timestamp(position_state["as_of"])
     stamp = stamp_of(bar_close)
     given = signals[stamp]
@@ -51,7 +56,9 @@ def aggregate_orders(
     symbols = sorted({*book.units(), *(line[leg] for line in given for leg in ("dependent", "independent"))})
     prices = {symbol: _last_close(ohlcv_5m, symbol, bar_close) for symbol in symbols}
     wanted = [*(_signal(line, production_map, prices, ohlcv_5m.timeframe) for line in given), *unspoken]
-    result = portfolio.build_orders(wanted, prices, book, exchange_limits(markets), sizes, bar_close=bar_close)
+    switch, why = _kill_switch(sizes, monitoring, bar_close)
+    effective = sizes.model_copy(update={"kill_switch": switch})
+    result = portfolio.build_orders(wanted, prices, book, exchange_limits(markets), effective, bar_close=bar_close)
     weights = result.weights
     document = {
         **header(
@@ -74,7 +81,8 @@ def aggregate_orders(
         "closed": result.closed,
         "hedge_errors": result.hedge_errors,
         "volatility": number(result.volatility),
-        "kill_switch": sizes.kill_switch,
+        "kill_switch": switch,
+        "kill_switch_reason": why,
         "book": book_document(book),
         "wanted": book_document(result.book),
         "prices": {symbol: price for symbol, price in prices.items() if np.isfinite(price)},
@@ -83,6 +91,20 @@ def aggregate_orders(
     }
     LOGGER.info("orders %s: %d, gross %.2f of equity", stamp, len(result.orders), document["gross"])
     return document, {stamp: document}
+
+
+def _kill_switch(
+    sizes: PortfolioParams, monitoring: Mapping[str, Any], bar_close: pd.Timestamp
+) -> tuple[health.KillSwitch, str]:
+    """The effective kill switch and why; monitoring of another bar says nothing about this one."""
+    watched = pd.Timestamp(monitoring["as_of"])
+    if watched != bar_close:
+        raise ArtifactError(
+            f"is of the bar closed at {watched}, and the signals are of {bar_close}",
+            where="signals/_monitoring.json",
+            fix="kedro run --tags monitoring,aggregate",
+        )
+    return health.effective_kill_switch(sizes.kill_switch, monitoring["level"], monitoring["reason"])
 
 
 def _why_nothing(production_map: Mapping[str, Any], given: list[dict[str, Any]]) -> str:

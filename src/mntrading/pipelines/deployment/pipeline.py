@@ -1,9 +1,10 @@
-"""Steps 7 to 10: select, promote, infer, aggregate; and beside them what promotion would change, and rollback."""
+"""Steps 7 to 10: select, promote, infer, watch, aggregate; beside them what promotion would change, and rollback."""
 
 from kedro.pipeline import Node, Pipeline
 
 from mntrading.pipelines.deployment.champions import select_champions
 from mntrading.pipelines.deployment.inference import infer_signals
+from mntrading.pipelines.deployment.monitoring import watch_production
 from mntrading.pipelines.deployment.orders import aggregate_orders
 from mntrading.pipelines.deployment.paper import settle_account
 from mntrading.pipelines.deployment.promotion import promote, promote_preview
@@ -60,6 +61,21 @@ def create_pipeline() -> Pipeline:
                 tags="inference",
             ),
             Node(
+                watch_production,
+                inputs=[
+                    "ohlcv_5m",
+                    "ohlcv_1h",
+                    "production_map",
+                    "production_models",
+                    "position_state",
+                    "params:monitoring",
+                    "params:screening",
+                ],
+                outputs="monitoring",
+                name="watch_production",
+                tags=["inference", "monitoring"],
+            ),
+            Node(
                 settle_account,
                 inputs=[
                     "position_state",
@@ -86,6 +102,7 @@ def create_pipeline() -> Pipeline:
                     "ohlcv_5m",
                     "markets",
                     "params:portfolio",
+                    "monitoring",
                 ],
                 outputs=["latest_orders", "order_history"],
                 name="aggregate_orders",
