@@ -185,6 +185,7 @@ def entries(path, pairs, params):
         "production_map": production,
         "position_state": {"as_of": "2024-01-16T00:00:00Z"},
         "latest_orders": orders,
+        "monitoring": {"level": "ok", "reason": "no pair is in production", "pairs": []},
     } | {f"params:{name}": given[name] for name in ("screening", "backtest", "statistics", "reporting")}
     return {name: MemoryDataset(value) for name, value in values.items()} | {
         "ohlcv_1h": bars(path, "1h", ("AAA/USDT", "BBB/USDT")),
@@ -253,7 +254,7 @@ def test_a_second_run_gives_the_same_bytes(found, reports):
 
 
 def test_research_alone_needs_nothing_of_production(found):
-    for name in ("production_map", "signals", "position_state", "latest_orders"):
+    for name in ("production_map", "signals", "position_state", "latest_orders", "monitoring"):
         del found[name]
     made = run(found, create_pipeline().only_nodes_with_tags("research"))
     assert set(made) == {"research_report", "research_report_html"}

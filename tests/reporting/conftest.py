@@ -272,6 +272,40 @@ def no_window(nothing, research):
     )
 
 
+def monitored(pair_id, *, psi=0.1, drifted=False):
+    """What monitoring says of one pair whose model can be compared."""
+    words = f"features drifted: z PSI {psi:.2f}, limit 0.25"
+    checks = [
+        {"kind": "data", "name": "age of the data, bars", "value": 0.0, "limit": 0.0, "breached": False, "words": ""},
+        {
+            "kind": "drift", "name": "drifted features", "value": float(drifted), "limit": 0.0, "breached": drifted,
+            "words": words if drifted else "",
+        },
+        {
+            "kind": "calibration", "name": "share of ones less mean probability", "value": None, "limit": 0.1,
+            "breached": False, "words": "too early: 0.0 independent labels",
+        },
+    ]  # fmt: skip
+    relation = {"p_value": 0.001, "half_life_hours": 6.0, "hedge_ratio": 1.1, "n_bars": 240.0}
+    column = {"psi": psi, "ks": 0.2, "p_value": 0.001, "n_rows": 300.0, "n_independent": 12.0}
+    return {
+        "level": "warning" if drifted else "ok",
+        "reason": f"1 of 1 pairs have warnings: {pair_id}" if drifted else "",
+        "pairs": [
+            {
+                "pair_id": pair_id, "side": 0, "warnings": [words] if drifted else [], "checks": checks,
+                "drift": [{"column": "z", "drifted": drifted, **column}],
+                "calibration": None, "relation": {"formation": relation, "now": relation},
+            }
+        ],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def health_of():
+    return monitored
+
+
 @pytest.fixture
 def live(research):
     signal = {
@@ -284,6 +318,7 @@ def live(research):
         "gross": 0.2,
         "net": 0.0,
         "kill_switch": "active",
+        "kill_switch_reason": "",
         "reason": "",
         "refused": {},
         "weights": {"AAA/USDT": -0.1},
@@ -309,7 +344,7 @@ def live(research):
         "pairs": [{"pair_id": GOOD.id, "rule": {"entry_z": 2.0, "exit_z": 0.0, "stop_z": 4.0}}],
         "strategy": research.strategy.model_dump(mode="json"),
     }
-    return Live(production, True, (signal,), orders)
+    return Live(production, True, (signal,), orders, monitored(GOOD.id))
 
 
 @pytest.fixture
@@ -321,4 +356,5 @@ def idle(live):
         "reason": "no pair is in production: the registry has no champion",
         "book": {"cash": 100_000.0, "holdings": []},
     }
-    return Live({**live.production_map, "pairs": []}, True, (), orders)
+    nothing = {"level": "ok", "reason": "no pair is in production", "pairs": []}
+    return Live({**live.production_map, "pairs": []}, True, (), orders, nothing)

@@ -142,9 +142,12 @@ class Live:
         Signals of the newest bar, one per pair.
     orders
         The orders they net to, and the book.
+    monitoring
+        Health of every pair in production.
     """
 
     production_map: Mapping[str, Any]
     current: bool
     signals: Sequence[Mapping[str, Any]]
     orders: Mapping[str, Any]
+    monitoring: Mapping[str, Any]

@@ -35,7 +35,7 @@ def orders_section(live: Live) -> Section:
     ]
     if switch != "active":
         meaning = "exits only" if switch == "reducing" else "no orders at all"
-        text.append(f"The kill switch is on {switch}: {meaning}.")
+        text.append(f"The kill switch is on {switch}: {meaning} ({document['kill_switch_reason']}).")
     if document["refused"]:
         text.append(
             "Entries refused: "

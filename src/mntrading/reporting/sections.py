@@ -15,6 +15,7 @@ from mntrading.reporting.formats import (
     percent,
     plural,
 )
+from mntrading.reporting.health import CAPTIONS, health_section
 from mntrading.reporting.live_sections import book_section, orders_section, signals_section
 from mntrading.reporting.performance_sections import (
     folds_section,
@@ -42,7 +43,8 @@ def latest_context(research: Research, live: Live, html_name: str) -> ReportCont
         *_research_facts(research),
     )
     now = orders_section(live)
-    return _context(research, "Latest", now, facts, (signals_section(live, research), book_section(live)), html_name)
+    sections = (signals_section(live, research), health_section(live.monitoring), book_section(live))
+    return _context(research, "Latest", now, facts, sections, html_name)
 
 
 def _context(
@@ -133,6 +135,7 @@ def _captions(research: Research) -> dict[str, str]:
         "pair_network": network_caption(Network.of(research.live_screen["pairs"])),
         "calibration": "How often spreads reverted by the probability told, against the diagonal; points are as large "
         "as their bins. Rows overlap in time, so single bins are worth less than their size.",
+        **CAPTIONS,
         "importance": "The live model's features whose shuffling costs most log loss out of fold, with the spread over "
         "splits. Features that say the same share what they are worth.",
     }

@@ -18,6 +18,7 @@ from mntrading.pipelines.reporting.sheets import sheet_addresses
 from mntrading.reporting.context import ReportContext
 from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research
 from mntrading.reporting.figures import draw
+from mntrading.reporting.health import health_figures
 from mntrading.reporting.render import render_html, render_markdown
 from mntrading.reporting.screen_figures import screen_figures
 from mntrading.reporting.sections import latest_context, research_context
@@ -66,6 +67,7 @@ def render_report(
     signals: Partitions,
     position_state: dict[str, Any],
     latest_orders: dict[str, Any],
+    monitoring: dict[str, Any],
     ohlcv_1h: BarStore,
     ohlcv_5m: BarStore,
     markets: dict[str, Any],
@@ -95,9 +97,9 @@ def render_report(
     )  # fmt: skip
     stamp = f"{pd.Timestamp(position_state['as_of']):%Y%m%dT%H%M%SZ}"
     current = production_map["inputs"]["champion_registry"] == digest(champion_registry)
-    live = Live(production_map, current, signals[stamp], latest_orders)
+    live = Live(production_map, current, signals[stamp], latest_orders, monitoring)
     context = _with_sheets(latest_context(research, live, LATEST_HTML), research, f"../backtest_results/{SHEETS}")
-    figures = draw(research)
+    figures = draw(research) | health_figures(monitoring)
     return render_markdown(context, figures), render_html(context, figures)
 
 

@@ -41,7 +41,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 render_report,
-                inputs=["production_map", "signals", "position_state", "latest_orders", *RESEARCH],
+                inputs=["production_map", "signals", "position_state", "latest_orders", "monitoring", *RESEARCH],
                 outputs=["latest_report", "latest_report_html"],
                 name="render_report",
                 tags="report",
