@@ -182,9 +182,9 @@ class Lived:
 
 
 def live_through(
-    entry: RosterFold, research: Any, root: Path, env: str | None, given: dict[str, Any], n_bars: int
+    entry: RosterFold, research: Any, root: Path, env: str | None, given: dict[str, Any], rows: range
 ) -> Lived:
-    """Run the nodes of a short cycle at the close of each of the first bars of a fold's trading window."""
+    """Run the nodes of a short cycle at the close of some bars of a fold's trading window."""
     stores = {timeframe: research.load(f"ohlcv_{timeframe}") for timeframe in ("1h", "5m")}
     Feed.identity = stores["5m"].source
     Feed.rules = research.load("markets")["symbols"]
@@ -204,7 +204,8 @@ def live_through(
     window = entry.fold.trading_grid(step)
     lived = Lived([], [], {}, [])
     told = time.monotonic()
-    for row, opened in enumerate(window[:n_bars]):
+    for row in rows:
+        opened = window[row]
         if row == len(window) - 2:
             live["champion_registry"].save(registry | {"champions": []})
             SequentialRunner().run(promote, live)
@@ -219,7 +220,7 @@ def live_through(
         lived.fills += [tuple(fill.values()) for fill in account["fills"]]
         if time.monotonic() - told > 20:
             told = time.monotonic()
-            say(f"  bar {row:,} of {min(n_bars, len(window)):,}, {np.mean(lived.seconds):.2f} s a bar")
+            say(f"  bar {row - rows.start:,} of {len(rows):,}, {np.mean(lived.seconds):.2f} s a bar")
     return lived
 
 
@@ -249,8 +250,7 @@ def differences(entry: RosterFold, lived: Lived, research: Any, params: Any) -> 
     result, traded, exchange = backtested(entry, research, params)
     curves = research.load("pair_curves")
     step = pd.Timedelta(timeframe_ms("5m"), unit="ms")
-    window = entry.fold.trading_grid(step)
-    seen = window[: len(lived.equity)]
+    seen = pd.DatetimeIndex(list(lived.equity))
     compared, different = dict(ZERO), dict(ZERO)
 
     def note(kind: str, mine: Any, theirs: Any) -> None:
@@ -302,7 +302,18 @@ def differences(entry: RosterFold, lived: Lived, research: Any, params: Any) -> 
 # ----------------------------------------------------------------------------------------------- main
 
 
-def replay(name: str, env: str | None, given: dict[str, Any], folder: Path, fold: str | None, n_bars: int) -> bool:
+def first_entry(entry: RosterFold, research: Any) -> int:
+    """Row of the first entry of a fold's trading window: before it every pair is flat, and nothing is decided."""
+    trades = research.load("trades")
+    tables = [trades[row.pair.id] for row in entry.pairs]
+    decided = [table.loc[table["fold"] == entry.fold.name, "entry_decision"] for table in tables]
+    step = pd.Timedelta(timeframe_ms("5m"), unit="ms")
+    return int(entry.fold.trading_grid(step).searchsorted(pd.concat(decided).min()))
+
+
+def replay(
+    name: str, env: str | None, given: dict[str, Any], folder: Path, fold: str | None, n_bars: int | None
+) -> bool:
     """Research, live and their differences on one market; whether there are none."""
     bootstrap_project(PROJECT)
     if not (folder / "research").exists():
@@ -312,7 +323,10 @@ def replay(name: str, env: str | None, given: dict[str, Any], folder: Path, fold
     params = {block: BLOCKS[block].model_validate(given_params[block]) for block in ("portfolio", "backtest")}
     entry = last_traded(Roster.parse(made.load("roster")), made.load("pair_windows"), fold)
     say(f"{name}: {entry.fold.name}, {len(entry.pairs)} pairs, from {entry.fold.formation_end:%Y-%m-%d %H:%M}")
-    lived = live_through(entry, made, folder / "live", env, given, n_bars)
+    n = len(entry.fold.trading_grid(pd.Timedelta(timeframe_ms("5m"), unit="ms")))
+    start = 0 if n_bars is None else max(first_entry(entry, made) - 3, 0)
+    rows = range(start, n if n_bars is None else min(start + n_bars, n))
+    lived = live_through(entry, made, folder / "live", env, given, rows)
     compared, different = differences(entry, lived, made, params)
     told = ", ".join(f"{compared[kind]:,} {kind} {different[kind]} differ" for kind in ZERO)
     seconds = np.sort(lived.seconds)
@@ -326,7 +340,7 @@ def replay(name: str, env: str | None, given: dict[str, Any], folder: Path, fold
 def main() -> int:
     """Replay every market there is; 1 when something differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bars", type=int, default=10**9, help="live through this many bars of the window only")
+    parser.add_argument("--bars", type=int, help="live through this many bars only, from the first entry on")
     parser.add_argument("--fold", help="fold to live through, such as fold_02; the latest that traded by default")
     parser.add_argument("--market", choices=["demo", "real", "test"], action="append")
     parser.add_argument("--keep", type=Path, help="folder to keep research in, for another run")
