@@ -4,14 +4,15 @@
     MNTRADING_SAMPLE_BARS=/path/to/bars make replay
 
 Research is run first, on the demo market, and on real bars where ``MNTRADING_SAMPLE_BARS`` names a folder of them. Then
-the roster of one of its folds is promoted as it was at the end of the fold's formation window, on a storage root of its
-own that holds bars up to then and no further, and the nodes of ``short_cycle`` but the report are run at the close of
-every bar of the trading window: newest bars are fetched from the market, signals inferred, the account settled, orders
-made. On the last bars an empty map is promoted, as pairs leave the roster at a window's end.
+the roster of one of its folds is promoted as it was at the end of the fold's formation window, on an empty storage root,
+and at the close of every bar of the trading window the nodes of ``short_cycle`` are run: bars that have closed are
+fetched from the market, signals inferred, the account settled, orders made. Left out are the report, and monitoring,
+which a backtest has not: it says that all is well. On the last bars an empty map is promoted, as pairs leave the roster
+at a window's end.
 
-Compared are the spread, z and hedge ratio of every pair and bar, every entry and exit with its probability, every fill
-with its quantity, price and costs, and the account's equity at every bar. The last line has the figures; the exit code
-is 1 when a single bit differs.
+Compared are z and hedge ratio of every pair and bar, every entry and exit with its probability, every fill with its
+quantity, price and costs, and the account's equity at every bar. The last line has the figures; the exit code is 1 when a
+single bit differs.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import tempfile
 import time
 import warnings
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ with warnings.catch_warnings():  # the frameworks warn about themselves when the
     warnings.simplefilter("ignore")
     from kedro.framework.project import pipelines
     from kedro.framework.startup import bootstrap_project
+    from kedro.io import MemoryDataset
     from kedro.runner import SequentialRunner
 
     from mntrading import runs
@@ -196,7 +199,8 @@ def live_through(
     for name in ("pair_models", "run_record"):
         live[name] = research[name]
     promote = pipelines["promote"]
-    cycle = pipelines["short_cycle"] - pipelines["short_cycle"].only_nodes("render_report")
+    cycle = pipelines["short_cycle"] - pipelines["short_cycle"].only_nodes("render_report", "watch_production")
+    live["monitoring"] = MemoryDataset()
     registry = registry_of(entry, research)
     live["champion_registry"].save(registry)
     SequentialRunner().run(promote, live)
@@ -210,6 +214,7 @@ def live_through(
             live["champion_registry"].save(registry | {"champions": []})
             SequentialRunner().run(promote, live)
         Feed.now = to_ms(opened + step)
+        live["monitoring"].save({"as_of": opened + step, "level": "ok", "reason": ""})
         start = time.perf_counter()
         SequentialRunner().run(cycle, live)
         lived.seconds.append(time.perf_counter() - start)
@@ -217,7 +222,10 @@ def live_through(
         lived.lines += live.load("signals")[stamp]
         account = live.load("paper_account")
         lived.equity[opened] = account["equity"]
-        lived.fills += [tuple(fill.values()) for fill in account["fills"]]
+        lived.fills += [
+            (f["symbol"], pd.Timestamp(f["time"]), f["quantity"], f["price"], f["fee"], f["slippage"])
+            for f in account["fills"]
+        ]
         if time.monotonic() - told > 20:
             told = time.monotonic()
             say(f"  bar {row - rows.start:,} of {len(rows):,}, {np.mean(lived.seconds):.2f} s a bar")
@@ -291,9 +299,8 @@ def differences(entry: RosterFold, lived: Lived, research: Any, params: Any) -> 
         note("decisions", (*key, actions.get(key)), (*key, expected.get(key)))
     table = result.fills.loc[result.fills["time"].isin(seen)]
     theirs = [(str(r.symbol), r.time, r.quantity, r.price, r.fee, r.slippage) for r in table.itertuples()]
-    mine = [(s, pd.Timestamp(t), *rest) for t, s, *rest in lived.fills]
-    for k in range(max(len(mine), len(theirs))):
-        note("fills", mine[k] if k < len(mine) else None, theirs[k] if k < len(theirs) else None)
+    for one, other in zip_longest(lived.fills, theirs):
+        note("fills", one, other)
     for opened in seen:
         note("equity", lived.equity[opened], float(result.equity.loc[opened]))
     return compared, different
