@@ -4,15 +4,15 @@
     MNTRADING_SAMPLE_BARS=/path/to/bars make replay
 
 Research is run first, on the demo market, and on real bars where ``MNTRADING_SAMPLE_BARS`` names a folder of them. Then
-the roster of one of its folds is promoted as it was at the end of the fold's formation window, on an empty storage root,
-and at the close of every bar of the trading window the nodes of ``short_cycle`` are run: bars that have closed are
+the roster of one of its folds is promoted as it was at the end of the fold's formation window, on an empty storage
+root, and at the close of every bar of the trading window the nodes of ``short_cycle`` are run: bars that have closed are
 fetched from the market, signals inferred, the account settled, orders made. Left out are the report, and monitoring,
 which a backtest has not: it says that all is well. On the last bars an empty map is promoted, as pairs leave the roster
 at a window's end.
 
 Compared are z and hedge ratio of every pair and bar, every entry and exit with its probability, every fill with its
-quantity, price and costs, and the account's equity at every bar. The last line has the figures; the exit code is 1 when a
-single bit differs.
+quantity, price and costs, and the account's equity at every bar. The last line has the figures; the exit code is 1
+when a single bit differs.
 """
 
 from __future__ import annotations
