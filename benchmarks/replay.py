@@ -5,7 +5,7 @@
 
 Research is run first, on the demo market, and on real bars where ``MNTRADING_SAMPLE_BARS`` names a folder of them. Then
 the roster of one of its folds is promoted as it was at the end of the fold's formation window, on an empty storage
-root, and at the close of every bar of the trading window the nodes of ``short_cycle`` are run: bars that have closed are
+root, and at the close of every bar of the window the nodes of ``short_cycle`` are run: bars that have closed are
 fetched from the market, signals inferred, the account settled, orders made. Left out are the report, and monitoring,
 which a backtest has not: it says that all is well. On the last bars an empty map is promoted, as pairs leave the roster
 at a window's end.
