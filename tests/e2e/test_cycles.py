@@ -219,7 +219,7 @@ def test_the_command_line_runs_pipelines_and_tags(project: Project, option: tupl
         [str(Path(sys.executable).parent / "kedro"), "run", "--env", "test", *option], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "simulator:dirty:0:12: 11 symbols" in done.stderr
+    assert "simulator:dirty:3:12: 11 symbols" in done.stderr
 
 
 def test_the_package_itself_is_a_command(project: Project) -> None:

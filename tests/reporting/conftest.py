@@ -310,7 +310,7 @@ def health_of():
 def live(research):
     signal = {
         "pair_id": GOOD.id, "action": "enter", "side": -1, "z": 2.2, "probability": 0.7, "hedge_ratio": 1.1,
-        "staleness_bars": 0, "reason": "entry: z beyond the entry level",
+        "staleness_bars": 0, "reason": "entry: z beyond the entry level", "doubts": [],
     }  # fmt: skip
     orders = {
         "bar_close": "2024-01-20T00:00:00Z",
@@ -328,23 +328,47 @@ def live(research):
                 "notional": 10_220.685, "reduce_only": False, "id": "0123456789abcdef",
             }
         ],
-        "book": {
-            "cash": 99_990.0,
-            "holdings": [
-                {
-                    "pair_id": GOOD.id, "side": -1, "dependent": GOOD.dependent, "units_dependent": -31917.3,
-                    "independent": GOOD.independent, "units_independent": 5.0,
-                }
-            ],
-        },
+        "volatility": 0.08,
+        "targets": {"AAA/USDT": -31917.3},
+        "prices": {GOOD.dependent: 0.320224, GOOD.independent: 2000.0},
+        "wanted": {"unsent": {}},
     }  # fmt: skip
+    held = {
+        "pair_id": GOOD.id, "side": -1, "dependent": GOOD.dependent, "units_dependent": -31917.3,
+        "independent": GOOD.independent, "units_independent": 5.0,
+    }  # fmt: skip
+    account = {
+        "bar_close": "2024-01-20T00:00:00Z",
+        "before": {"bar_close": "2024-01-19T23:55:00Z", "book": {"cash": 100_000.0, "holdings": []}},
+        "book": {"cash": 99_990.0, "holdings": [held]},
+        "equity": 100_100.0,
+        "totals": {"fees": 10.0, "slippage": 2.0, "borrow": 0.5, "turnover": 20_220.0},
+        "fills": [
+            {
+                "time": "2024-01-19T23:55:00Z", "symbol": GOOD.dependent, "quantity": -31917.3, "price": 0.33,
+                "fee": 5.0, "slippage": 1.0,
+            }
+        ],
+        "off": [],
+    }  # fmt: skip
+    index = pd.date_range("2024-01-19T23:45:00Z", periods=3, freq="5min", name="timestamp")
+    equity = pd.DataFrame({"equity": [100_000.0, 100_200.0, 100_100.0]}, index=index)
+    state = {"side": -1, "bars_held": 7, "price_a": 0.33, "price_b": 1990.0}
+    log = [
+        {
+            "as_of": "2024-01-19T00:00:00Z", "action": "promote", "map_id": "f" * 64, "pairs_added": [GOOD.id],
+            "pairs_removed": [], "pairs_changed": [],
+        }
+    ]  # fmt: skip
     production = {
         "id": "f" * 64,
         "expires": "2024-02-20T00:00:00Z",
         "pairs": [{"pair_id": GOOD.id, "rule": {"entry_z": 2.0, "exit_z": 0.0, "stop_z": 4.0}}],
         "strategy": research.strategy.model_dump(mode="json"),
     }
-    return Live(production, True, (signal,), orders, monitored(GOOD.id))
+    return Live(
+        production, True, (signal,), orders, monitored(GOOD.id), account, equity, {GOOD.id: {"strategy": state}}, log
+    )
 
 
 @pytest.fixture
@@ -354,7 +378,8 @@ def idle(live):
         **live.orders,
         "orders": [],
         "reason": "no pair is in production: the registry has no champion",
-        "book": {"cash": 100_000.0, "holdings": []},
+        "weights": {},
     }
+    account = {**live.account, "before": None, "fills": [], "book": {"cash": 100_000.0, "holdings": []}}
     nothing = {"level": "ok", "reason": "no pair is in production", "pairs": []}
-    return Live({**live.production_map, "pairs": []}, True, (), orders, nothing)
+    return Live({**live.production_map, "pairs": []}, True, (), orders, nothing, account, live.equity[:1], {}, [])

@@ -54,8 +54,8 @@ def test_the_heat_map_has_a_column_per_pair_and_marks_what_has_drifted(health_of
     assert [list(row) for row in heat.text] == [["×", ""], ["", ""]]
 
 
-def test_the_latest_report_tells_health_between_signals_and_book(research, live, health_of):
+def test_the_latest_report_tells_health_between_signals_and_performance(research, live, health_of):
     context = latest_context(research, replace(live, monitoring=health_of(GOOD)), "x.html")
     keys = [section.key for section in context.sections]
-    assert keys.index("signals") < keys.index("health") < keys.index("book")
+    assert keys.index("signals") < keys.index("health") < keys.index("performance")
     assert "drift" in context.captions

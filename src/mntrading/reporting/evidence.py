@@ -144,6 +144,14 @@ class Live:
         The orders they net to, and the book.
     monitoring
         Health of every pair in production.
+    account
+        The paper account at the newest bar's close.
+    equity
+        Its equity and costs by bar.
+    positions
+        Strategy state by pair id.
+    production_log
+        Every change of the production map, oldest first.
     """
 
     production_map: Mapping[str, Any]
@@ -151,3 +159,7 @@ class Live:
     signals: Sequence[Mapping[str, Any]]
     orders: Mapping[str, Any]
     monitoring: Mapping[str, Any]
+    account: Mapping[str, Any]
+    equity: pd.DataFrame
+    positions: Mapping[str, Any]
+    production_log: Sequence[Mapping[str, Any]]

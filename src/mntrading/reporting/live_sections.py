@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mntrading.reporting.account import SIDES
 from mntrading.reporting.context import Section, table
 from mntrading.reporting.evidence import Live, Research
 from mntrading.reporting.formats import (
@@ -16,8 +17,6 @@ from mntrading.reporting.formats import (
     quantity,
 )
 from mntrading.reporting.research_sections import why_no_champion
-
-_SIDES = {1: "long the spread", -1: "short the spread", 0: "flat"}
 
 
 def orders_section(live: Live) -> Section:
@@ -72,7 +71,7 @@ def signals_section(live: Live, research: Research) -> Section:
         (
             line["pair_id"],
             line["action"],
-            _SIDES[line["side"]],
+            SIDES[line["side"]],
             decimal(line["z"]),
             chance(line["probability"]),
             decimal(line["hedge_ratio"]),
@@ -99,23 +98,3 @@ def signals_section(live: Live, research: Research) -> Section:
     columns = ("Pair", "Action", "Position", "#z", "#Probability", "#Hedge ratio", "#Bars old", "Reason")
     found = table(f"Signals at {moment(live.orders['bar_close'])} UTC", columns, rows)
     return Section("signals", "Signals of the newest bar", text, tables=found)
-
-
-def book_section(live: Live) -> Section:
-    """What the account holds by pair."""
-    book = live.orders["book"]
-    rows = [
-        (
-            row["pair_id"],
-            _SIDES[row["side"]],
-            row["dependent"],
-            quantity(row["units_dependent"]),
-            row["independent"],
-            quantity(row["units_independent"]),
-        )
-        for row in book["holdings"]
-    ]
-    state = f"Cash {decimal(book['cash'])} in quote currency. The orders above are filled on the next bar."
-    text = (state,) if rows else ("No position is open.", state)
-    columns = ("Pair", "Position", "Dependent leg", "#Units", "Independent leg", "#Units")
-    return Section("book", "Open book", text, tables=table("Positions by pair", columns, rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mntrading.reporting import account, health
 from mntrading.reporting.context import Fact, ReportContext, Section, table
 from mntrading.reporting.evidence import Live, Research
 from mntrading.reporting.formats import (
@@ -15,8 +16,8 @@ from mntrading.reporting.formats import (
     percent,
     plural,
 )
-from mntrading.reporting.health import CAPTIONS, health_section
-from mntrading.reporting.live_sections import book_section, orders_section, signals_section
+from mntrading.reporting.health import health_section
+from mntrading.reporting.live_sections import orders_section, signals_section
 from mntrading.reporting.performance_sections import (
     folds_section,
     lines_section,
@@ -43,7 +44,15 @@ def latest_context(research: Research, live: Live, html_name: str) -> ReportCont
         *_research_facts(research),
     )
     now = orders_section(live)
-    sections = (signals_section(live, research), health_section(live.monitoring), book_section(live))
+    sections = (
+        account.advice_section(live),
+        account.changes_section(live),
+        signals_section(live, research),
+        account.book_section(live),
+        account.account_section(live, research),
+        account.risk_section(live),
+        health_section(live.monitoring),
+    )
     return _context(research, "Latest", now, facts, sections, html_name)
 
 
@@ -135,7 +144,8 @@ def _captions(research: Research) -> dict[str, str]:
         "pair_network": network_caption(Network.of(research.live_screen["pairs"])),
         "calibration": "How often spreads reverted by the probability told, against the diagonal; points are as large "
         "as their bins. Rows overlap in time, so single bins are worth less than their size.",
-        **CAPTIONS,
+        **health.CAPTIONS,
+        **account.CAPTIONS,
         "importance": "The live model's features whose shuffling costs most log loss out of fold, with the spread over "
         "splits. Features that say the same share what they are worth.",
     }

@@ -15,6 +15,7 @@ from mntrading.datasets import BarStore, Partitions
 from mntrading.params import BacktestParams, Block, ReportingParams, ScreeningParams, StatisticsParams
 from mntrading.pipelines.common import digest
 from mntrading.pipelines.reporting.sheets import sheet_addresses
+from mntrading.reporting.account import paper_figures
 from mntrading.reporting.context import ReportContext
 from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research
 from mntrading.reporting.figures import draw
@@ -68,6 +69,9 @@ def render_report(
     position_state: dict[str, Any],
     latest_orders: dict[str, Any],
     monitoring: dict[str, Any],
+    paper_account: dict[str, Any],
+    paper_equity: Partitions,
+    production_log: list[dict[str, Any]],
     ohlcv_1h: BarStore,
     ohlcv_5m: BarStore,
     markets: dict[str, Any],
@@ -97,9 +101,13 @@ def render_report(
     )  # fmt: skip
     stamp = f"{pd.Timestamp(position_state['as_of']):%Y%m%dT%H%M%SZ}"
     current = production_map["inputs"]["champion_registry"] == digest(champion_registry)
-    live = Live(production_map, current, signals[stamp], latest_orders, monitoring)
+    equity = pd.concat([paper_equity[day] for day in sorted(paper_equity)])
+    live = Live(
+        production_map, current, signals[stamp], latest_orders, monitoring, paper_account, equity,
+        position_state["pairs"], production_log,
+    )  # fmt: skip
     context = _with_sheets(latest_context(research, live, LATEST_HTML), research, f"../backtest_results/{SHEETS}")
-    figures = draw(research) | health_figures(monitoring)
+    figures = draw(research) | health_figures(monitoring) | paper_figures(live, max_points=reporting.max_points)
     return render_markdown(context, figures), render_html(context, figures)
 
 

@@ -27,6 +27,17 @@ RESEARCH = [
     "params:reporting",
 ]
 
+LIVE = [
+    "production_map",
+    "signals",
+    "position_state",
+    "latest_orders",
+    "monitoring",
+    "paper_account",
+    "paper_equity",
+    "production_log",
+]
+
 
 def create_pipeline() -> Pipeline:
     """The report of research, the report of what is in production, and the tear sheets."""
@@ -41,7 +52,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 render_report,
-                inputs=["production_map", "signals", "position_state", "latest_orders", "monitoring", *RESEARCH],
+                inputs=[*LIVE, *RESEARCH],
                 outputs=["latest_report", "latest_report_html"],
                 name="render_report",
                 tags="report",
