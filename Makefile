@@ -10,7 +10,7 @@ export DO_NOT_TRACK := 1
 export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean
-.PHONY: fault-matrix fuzz-bars fuzz-books kill-loop disk-full test-s3 parity placebo replay
+.PHONY: fault-matrix fuzz-bars fuzz-books kill-loop disk-full test-s3 parity placebo replay bench-cycle
 .PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars skill
 
 help: ## Show this list
@@ -119,6 +119,9 @@ parity: .venv/.dev ## Live features against those of research, bit for bit
 
 replay: .venv/.dev ## A trading window lived through bar by bar, against its backtest
 	$(BIN)/python benchmarks/replay.py
+
+bench-cycle: .venv/.dev ## What a short cycle costs for twenty pairs, cold and warm, and its steps
+	$(BIN)/python benchmarks/short_cycle.py
 
 lock: $(UV) ## Resolve the dependencies anew
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
