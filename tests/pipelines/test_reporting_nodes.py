@@ -148,17 +148,30 @@ def entries(path, pairs, params):
     orders = {
         "bar_close": "2024-01-16T00:00:00Z", "equity": 1.0, "gross": 0.0, "net": 0.0, "kill_switch": "active",
         "reason": "no pair enters", "refused": {}, "weights": {}, "orders": [],
-        "book": {"cash": 1.0, "holdings": []},
+        "wanted": {"unsent": {}}, "prices": {}, "volatility": None, "targets": {},
+    }  # fmt: skip
+    account = {
+        "bar_close": "2024-01-16T00:00:00Z", "before": None, "book": {"cash": 1.0, "holdings": []}, "equity": 1.0,
+        "totals": {"fees": 0.0, "slippage": 0.0, "borrow": 0.0, "turnover": 0.0}, "fills": [], "off": [],
     }  # fmt: skip
     production = {
         "id": "f" * 64, "expires": "2024-02-20T00:00:00Z",
-        "pairs": [{"pair_id": pair.id, "rule": {"entry_z": 2.0, "exit_z": 0.0, "stop_z": 4.0}} for pair in pairs],
+        "pairs": [
+            {
+                "pair_id": pair.id, "dependent": pair.dependent, "independent": pair.independent,
+                "rule": {
+                    "label": "short", "beta_window": 20, "z_window": 10, "entry_z": 2.0, "exit_z": 0.0, "stop_z": 4.0,
+                },
+            }
+            for pair in pairs
+        ],
+        "features": given["feature_engineering"].features.model_dump(mode="json"),
         "inputs": {"champion_registry": digest(registry)},
         "strategy": given["backtest"].strategy.model_dump(mode="json"),
     }  # fmt: skip
     signal = {
         "pair_id": TRADED.id, "action": "flat", "side": 0, "z": 0.1, "probability": None, "hedge_ratio": 1.0,
-        "staleness_bars": 0, "reason": "no entry: z within the entry level",
+        "staleness_bars": 0, "reason": "no entry: z within the entry level", "doubts": [],
     }  # fmt: skip
     run = {
         "run_id": "r1", "pipelines": ["reporting"], "env": "", "started_at": "2024-01-16T00:00:01Z",
@@ -183,7 +196,9 @@ def entries(path, pairs, params):
         "champion_registry": registry,
         "run_record": run,
         "production_map": production,
-        "position_state": {"as_of": "2024-01-16T00:00:00Z"},
+        "position_state": {"as_of": "2024-01-16T00:00:00Z", "pairs": {}},
+        "paper_account": account,
+        "production_log": [],
         "latest_orders": orders,
         "monitoring": {"level": "ok", "reason": "no pair is in production", "pairs": []},
     } | {f"params:{name}": given[name] for name in ("screening", "backtest", "statistics", "reporting")}
@@ -195,6 +210,7 @@ def entries(path, pairs, params):
         "pair_curves": folder(path / "curves", {pair.id: features for pair in pairs}),
         "pair_windows": folder(path / "windows", {pair.id: levels for pair in pairs}),
         "trades": folder(path / "trades", {pair.id: pd.DataFrame([trade]) for pair in pairs}),
+        "paper_equity": folder(path / "paper", {"2024-01-15": pd.DataFrame({"equity": [1.0]}, index=index[-1:])}),
         "signals": folder(path / "signals", {STAMP: [signal] if pairs else []}, "jsonl"),
     }
 
@@ -254,7 +270,16 @@ def test_a_second_run_gives_the_same_bytes(found, reports):
 
 
 def test_research_alone_needs_nothing_of_production(found):
-    for name in ("production_map", "signals", "position_state", "latest_orders", "monitoring"):
+    for name in (
+        "production_map",
+        "signals",
+        "position_state",
+        "latest_orders",
+        "monitoring",
+        "paper_account",
+        "paper_equity",
+        "production_log",
+    ):
         del found[name]
     made = run(found, create_pipeline().only_nodes_with_tags("research"))
     assert set(made) == {"research_report", "research_report_html"}

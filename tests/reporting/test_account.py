@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import BAD, GOOD
+from mntrading.core.types import Pair
 from mntrading.reporting.account import (
     PAPER,
     account_section,
@@ -16,9 +16,12 @@ from mntrading.reporting.account import (
     book_section,
     changes_section,
     effective,
+    pairs_figure,
     paper_figures,
     risk_section,
 )
+
+GOOD, BAD = Pair("AAA/USDT", "BBB/USDT"), Pair("CCC/USDT", "DDD/USDT")
 
 
 def test_changes_are_told_since_the_cycle_before(live):
@@ -97,6 +100,21 @@ def test_advice_names_doubts_expiry_and_drift_with_what_to_run(live, idle, healt
     assert advice[3].startswith("Monitoring: ")
 
 
-def test_the_curve_is_drawn_from_two_bars_on(live, idle):
+def test_the_curve_is_drawn_once_the_account_has_traded(live, idle):
     assert set(paper_figures(live, max_points=100)) == {PAPER}
     assert paper_figures(idle, max_points=100) == {}
+    quiet = {**live.account, "totals": dict.fromkeys(live.account["totals"], 0.0)}
+    assert paper_figures(replace(live, account=quiet), max_points=100) == {}
+
+
+def test_every_pair_has_its_z_and_levels_below_the_others():
+    index = pd.date_range("2024-01-01", periods=500, freq="5min", tz="UTC")
+    z = {GOOD.id: pd.Series(np.sin(np.arange(500.0)), index), BAD.id: pd.Series(np.full(500, np.nan), index)}
+    z[BAD.id].iloc[7] = -3.0
+    levels = {name: {"entry_z": 2.0, "exit_z": 0.0, "stop_z": 4.0} for name in z}
+    figure = pairs_figure(z, levels, max_points=50)
+    assert [title.text for title in figure.layout.annotations] == [name.replace("__", " / ") for name in z]
+    assert all(len(trace.x) <= 50 for trace in figure.data)
+    # entry and stop on both sides of zero, an exit at zero once, for each of the two pairs
+    assert sorted(shape.y0 for shape in figure.layout.shapes) == sorted([-4.0, -2.0, 0.0, 2.0, 4.0] * 2)
+    assert figure.layout.yaxis2.range[1] == pytest.approx(1.1 * 3.0)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from mntrading.core import metrics
 from mntrading.core.lines import returns_in_windows
+from mntrading.reporting import style
 from mntrading.reporting.context import Section, Table, table
 from mntrading.reporting.evidence import Live, Research
-from mntrading.reporting.figures import equity_figure
+from mntrading.reporting.figures import decimate, equity_figure
 from mntrading.reporting.formats import MISSING, count, decimal, listed, moment, percent, plural, quantity
 
 PAPER: Final = "paper"
+PAIRS: Final = "pairs_now"
 CAPTIONS: Final = {
+    PAIRS: "z of every pair in production over the last days, on the windows it is traded on: entry dashed, exit "
+    "dotted, stop solid.",
     PAPER: "Net return of the paper account, its orders filled as the backtest fills them, and its drawdown, at every "
     "bar's close since it began.",
 }
@@ -29,11 +35,47 @@ _FEW: Final = 3.0
 
 
 def paper_figures(live: Live, *, max_points: int) -> dict[str, go.Figure]:
-    """The account's equity and drawdown, once there are two bars of it."""
-    if len(live.equity) < 2:
+    """The account's equity and drawdown, once it has traded."""
+    if not _has_traded(live):
         return {}
     curve = live.equity[["equity"]].set_axis(["Paper account"], axis=1)
     return {PAPER: equity_figure(curve, [], max_points=max_points)}
+
+
+def pairs_figure(
+    spreads: Mapping[str, pd.Series], levels: Mapping[str, Mapping[str, float]], *, max_points: int
+) -> go.Figure:
+    """z of every pair in production over the last days, one below the other, with the levels it is traded by.
+
+    Parameters
+    ----------
+    spreads
+        z by bar open, by pair id; at least one.
+    levels
+        ``entry_z``, ``exit_z`` and ``stop_z`` by pair id.
+    max_points
+        Points of a trace.
+    """
+    names = [escape(pair_id.replace("__", " / ")) for pair_id in spreads]
+    figure = make_subplots(
+        rows=len(spreads), cols=1, shared_xaxes=True, subplot_titles=names, vertical_spacing=0.3 / len(spreads)
+    )
+    for row, (pair_id, z) in enumerate(spreads.items(), start=1):
+        thinned = decimate(z, max_points)
+        times = [f"{time:%Y-%m-%dT%H:%M}" for time in thinned.index]
+        hover = "%{x|%d %b %H:%M}<br>z %{y:.2f}<extra></extra>"
+        line = {"color": style.SPREAD, "width": 1.2}
+        trace = go.Scatter(x=times, y=thinned.to_numpy(), mode="lines", line=line, hovertemplate=hover)
+        figure.add_trace(trace, row=row, col=1)
+        own = levels[pair_id]
+        for name, dash in (("entry_z", "dash"), ("exit_z", "dot"), ("stop_z", "solid")):
+            colour = style.SHORT if name == "stop_z" else style.MUTED
+            for level in {own[name], -own[name]}:
+                figure.add_hline(level, line={"color": colour, "width": 1, "dash": dash}, opacity=0.6, row=row, col=1)
+        edge = 1.1 * max(own["entry_z"] * 1.5, float(np.nanmax(np.abs(z.to_numpy()), initial=0.0)))
+        figure.update_yaxes(title_text="z", range=[-edge, edge], row=row, col=1)
+    height = 90 + 150 * len(spreads)
+    return figure.update_layout(template=style.template(), showlegend=False, height=height, hovermode="closest")
 
 
 def changes_section(live: Live) -> Section:
@@ -143,8 +185,11 @@ def account_section(live: Live, research: Research) -> Section:
         f"turnover of {decimal(totals['turnover'])}.",
         _gap(equity, research),
     )
-    figures = (PAPER,) if len(equity) > 1 else ()
-    return Section("account", "Paper account", text, figures=figures)
+    return Section("account", "Paper account", text, figures=(PAPER,) if _has_traded(live) else ())
+
+
+def _has_traded(live: Live) -> bool:
+    return len(live.equity) > 1 and live.account["totals"]["turnover"] > 0.0
 
 
 def _gap(equity: pd.Series, research: Research) -> str:

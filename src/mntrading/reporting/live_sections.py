@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mntrading.reporting.account import SIDES
+from mntrading.reporting.account import PAIRS, SIDES
 from mntrading.reporting.context import Section, table
 from mntrading.reporting.evidence import Live, Research
 from mntrading.reporting.formats import (
@@ -97,4 +97,4 @@ def signals_section(live: Live, research: Research) -> Section:
     )
     columns = ("Pair", "Action", "Position", "#z", "#Probability", "#Hedge ratio", "#Bars old", "Reason")
     found = table(f"Signals at {moment(live.orders['bar_close'])} UTC", columns, rows)
-    return Section("signals", "Signals of the newest bar", text, tables=found)
+    return Section("signals", "Signals of the newest bar", text, figures=(PAIRS,), tables=found)

@@ -140,7 +140,7 @@ class _Live:
         # time goes on where bars are missing: a held pair ages, and its time stop comes
         begin = self.newest_open if before is None else pd.Timestamp(before["last_open"]) + self.step
         todo = pd.date_range(begin, self.newest_open, freq=self.step, unit="ms")
-        item = Item(entry["rule"]["label"], entry["rule"]["beta_window"], entry["rule"]["z_window"], _levels(entry))
+        item = item_of(entry)
         own_spec, own_rule = item.spread_params(self.features), item.applied(self.strategy)
         history = max(warm_up_bars(self.features), warm_up_bars(own_spec), history_bars(own_rule.break_monitor))
         start = begin - (history + 2) * self.step
@@ -276,8 +276,10 @@ def _both(legs: list[pd.DataFrame], column: str, index: pd.DatetimeIndex) -> lis
     return list(zip(a, b, strict=True))
 
 
-def _levels(entry: Mapping[str, Any]) -> Levels:
-    return Levels(**{name: entry["rule"][name] for name in ("entry_z", "exit_z", "stop_z")})
+def item_of(entry: Mapping[str, Any]) -> Item:
+    """Windows and levels of a pair of the production map."""
+    levels = Levels(**{name: entry["rule"][name] for name in ("entry_z", "exit_z", "stop_z")})
+    return Item(entry["rule"]["label"], entry["rule"]["beta_window"], entry["rule"]["z_window"], levels)
 
 
 def _market(

@@ -10,12 +10,15 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from mntrading.core.bars import timeframe_ms
+from mntrading.core.features import build_spread, warm_up_bars
 from mntrading.core.roster import Roster
 from mntrading.datasets import BarStore, Partitions
-from mntrading.params import BacktestParams, Block, ReportingParams, ScreeningParams, StatisticsParams
+from mntrading.params import BacktestParams, Block, FeatureParams, ReportingParams, ScreeningParams, StatisticsParams
 from mntrading.pipelines.common import digest
+from mntrading.pipelines.deployment.inference import item_of
 from mntrading.pipelines.reporting.sheets import sheet_addresses
-from mntrading.reporting.account import paper_figures
+from mntrading.reporting.account import PAIRS, pairs_figure, paper_figures
 from mntrading.reporting.context import ReportContext
 from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research
 from mntrading.reporting.figures import draw
@@ -28,6 +31,8 @@ from mntrading.reporting.tear_sheets import PORTFOLIO
 RESEARCH_HTML = "_research_report.html"
 LATEST_HTML = "_latest_report.html"
 SHEETS = "tear_sheets"
+_SHOWN = pd.Timedelta(7, unit="D")
+_MOST_PAIRS = 12
 
 
 def render_research_report(
@@ -107,8 +112,28 @@ def render_report(
         position_state["pairs"], production_log,
     )  # fmt: skip
     context = _with_sheets(latest_context(research, live, LATEST_HTML), research, f"../backtest_results/{SHEETS}")
-    figures = draw(research) | health_figures(monitoring) | paper_figures(live, max_points=reporting.max_points)
+    points = reporting.max_points
+    figures = draw(research) | health_figures(monitoring) | paper_figures(live, max_points=points)
+    recent = _recent_z(ohlcv_5m, production_map, pd.Timestamp(latest_orders["bar_close"]))
+    if recent:
+        levels = {entry["pair_id"]: entry["rule"] for entry in production_map["pairs"]}
+        figures[PAIRS] = pairs_figure(recent, levels, max_points=points)
     return render_markdown(context, figures), render_html(context, figures)
+
+
+def _recent_z(ohlcv_5m: BarStore, production_map: Mapping[str, Any], bar_close: pd.Timestamp) -> dict[str, pd.Series]:
+    """z of the first pairs in production over the last days, on the windows each is traded by."""
+    features = FeatureParams.model_validate(production_map["features"])
+    step = pd.Timedelta(timeframe_ms(ohlcv_5m.timeframe), unit="ms")
+    out = {}
+    for entry in production_map["pairs"][:_MOST_PAIRS]:
+        spec = item_of(entry).spread_params(features)
+        start = bar_close - _SHOWN - (warm_up_bars(spec) + 2) * step
+        if all(entry[leg] in ohlcv_5m for leg in ("dependent", "independent")):
+            legs = [ohlcv_5m.between(entry[leg], start, bar_close) for leg in ("dependent", "independent")]
+            z = build_spread(legs[0], legs[1], spec)["z"]
+            out[entry["pair_id"]] = z.loc[z.index >= bar_close - _SHOWN]
+    return {pair_id: z for pair_id, z in out.items() if z.notna().any()}
 
 
 def draw_screen(
