@@ -14,7 +14,7 @@ import pytest
 from kedro.validation import ParameterValidationError
 from project import Project
 
-from mntrading.core.errors import MNTradingError
+from mntrading.core.errors import DoubtError, MNTradingError
 from mntrading.core.types import slug
 
 pytestmark = pytest.mark.xdist_group("e2e_input")
@@ -104,10 +104,11 @@ def test_an_altered_model_gives_no_entry_and_says_so(project: Project) -> None:
     assert models, "the market of the tests puts a model into production"
     for file in models:
         file.write_bytes(file.read_bytes()[:-1] + b"x")
-    record = project.run("deployment", tags=("inference",))
+    with pytest.raises(DoubtError, match="can't be used"):
+        project.run("deployment", tags=("inference",))
+    assert project.json("runs/current.json")["status"] == "refused"
     (stored,) = (project.root / "signals").glob("*.jsonl")
     told = [json.loads(line) for line in stored.read_text().splitlines()]
-    assert record.status == "finished"
     assert all("can't be used" in line["reason"] and line["action"] != "enter" for line in told)
 
 

@@ -33,10 +33,12 @@ from mntrading.datasets.codecs import codec
 from mntrading.datasets.storage import canonical_json, sha256
 from mntrading.datasets.validation import check_document
 from mntrading.kernels import code_stamp
+from mntrading.params import StrategyParams
 from mntrading.pipelines.common import digest, stamp_of
 from mntrading.pipelines.deployment import inference as deployment
 from mntrading.pipelines.deployment.orders import _signal, aggregate_orders
 from mntrading.pipelines.deployment.paper import settle_account
+from mntrading.pipelines.deployment.production_map import needed_probability
 from mntrading.pipelines.deployment.promotion import freeze
 from mntrading.pipelines.feature_engineering.nodes import market_of
 from mntrading.pipelines.modelling.nodes import _stored
@@ -227,8 +229,7 @@ def test_a_models_own_threshold_and_novelty_gate_decide_live_as_in_the_backtest(
     dataset = PartitionedArtifactDataset(path=str(tmp_path / "models"), format="model", append=True)
     dataset.save({sha: model})
     map_ = production(params, spec, easy, pair, begin)
-    map_["pairs"][0]["model"] = {"id": sha, "sha256": sha}
-    map_["id"] = production_id(map_)
+    map_ = asking(map_, sha, trained.threshold)
     state, entered, reasons = None, [], set()
     for moment in window.index[:-2]:
         signals, state = infer_signals(store, at(moment + STEP), map_, dataset.load(), state)
@@ -255,8 +256,7 @@ def test_a_model_file_that_lacks_a_part_allows_no_entry(
     dataset.save({sha: bare})
     map_ = production(params, spec, rule, pair, begin)
     moment, _, _ = entering(stored(tmp_path, bars), map_, no_models(tmp_path / "none"), begin)
-    map_["pairs"][0]["model"] = {"id": sha, "sha256": sha}
-    map_["id"] = production_id(map_)
+    map_ = asking(map_, sha)
     signals, _ = infer_signals(stored(tmp_path, bars), at(moment), map_, dataset.load(), None)
     ((signal,),) = signals.values()
     assert signal["action"] == "flat"
@@ -315,9 +315,15 @@ def test_doubtful_inputs_give_no_entry_and_say_why(
         assert action(stale, map_) == ("flat", f"bars are {late} {'bar' if late == 1 else 'bars'} old")
     expired = production(params, spec, rule, pair, begin - pd.Timedelta(days=40))
     assert action(stored(tmp_path / "b", bars), expired) == ("flat", "the pair has expired at 2024-12-31T00:00:00Z")
-    wants = {**map_, "pairs": [{**map_["pairs"][0], "model": {"id": "live/pooled", "sha256": "0" * 64}}]}
-    wants["id"] = production_id(wants)
-    assert action(stored(tmp_path / "c", bars), wants) == ("flat", "model live/pooled is missing")
+    assert action(stored(tmp_path / "c", bars), asking(map_, "0" * 64)) == ("flat", f"model {'0' * 12} is missing")
+
+
+def asking(map_: dict[str, Any], sha: str, threshold: float | None = None) -> dict[str, Any]:
+    """The map with a model for its pair."""
+    model = {"id": sha, "sha256": sha, "threshold": threshold}
+    needed = needed_probability(StrategyParams.model_validate(map_["strategy"]), model)
+    changed = {**map_, "pairs": [{**map_["pairs"][0], "model": model, "probability_threshold": needed}]}
+    return {**changed, "id": production_id(changed)}
 
 
 def production_id(map_: dict[str, Any]) -> str:
@@ -336,6 +342,55 @@ def test_an_altered_map_and_a_state_from_the_future_are_refused(
     _, state = infer_signals(store, at(moment), map_, no_models(tmp_path), None)
     with pytest.raises(BarDataError, match="ahead of the newest bar"):
         infer_signals(store, at(moment - STEP), map_, no_models(tmp_path), state)
+
+
+def test_a_state_that_was_altered_is_refused_and_says_how_to_go_on(
+    tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any
+) -> None:
+    store, moment = stored(tmp_path, bars), START + pd.Timedelta(days=10)
+    map_ = production(params, spec, rule, pair, START + pd.Timedelta(days=9))
+    _, state = infer_signals(store, at(moment), map_, no_models(tmp_path), None)
+    told = json.loads(canonical_json(state))
+    infer_signals(store, at(moment + STEP), map_, no_models(tmp_path), told)
+    told["pairs"][pair.id]["strategy"]["cooldown"] += 1
+    with pytest.raises(ArtifactError, match=r"_position_state.json: .* altered[\s\S]*starts flat"):
+        infer_signals(store, at(moment + STEP), map_, no_models(tmp_path), told)
+
+
+def test_a_map_that_the_log_does_not_speak_for_is_not_entered_by(
+    tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any
+) -> None:
+    begin = START + pd.Timedelta(days=9)
+    store, models = stored(tmp_path, bars), no_models(tmp_path)
+    map_ = production(params, spec, rule, pair, begin)
+    moment, _, _ = entering(store, map_, models, begin)
+
+    def action(live: str) -> tuple[str, list[str]]:
+        log = [{"number": 1, "previous_map_id": None, "previous_line": None, "map_id": live}]
+        signals, _ = deployment.infer_signals(store, at(moment), map_, models, None, store, log)
+        ((line,),) = signals.values()
+        return line["action"], line["doubts"]
+
+    assert action(map_["id"]) == ("enter", [])
+    said = f"the log of production says that map {'0' * 12} is live, not {map_['id'][:12]}"
+    assert action("0" * 64) == ("flat", [said])
+
+
+@pytest.mark.parametrize(
+    ("names", "width", "said"),
+    [(("z", "nowhere"), 2, "asks for the feature 'nowhere'"), (("z", "z_abs"), 1, "2 names of features for")],
+)
+def test_a_model_of_inputs_that_do_not_fit_allows_no_entry_and_stops_nothing(
+    tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any,
+    names: tuple[str, ...], width: int, said: str,
+) -> None:  # fmt: skip
+    begin = START + pd.Timedelta(days=9)
+    store, map_ = stored(tmp_path, bars), production(params, spec, rule, pair, begin)
+    asked, models = with_model(map_, tmp_path, names, map_["feature_spec"], width)
+    signals, _ = infer_signals(store, at(begin), asked, models, None)
+    ((line,),) = signals.values()
+    assert line["action"] == "flat"
+    assert said in line["doubts"][0]
 
 
 def ordered(
@@ -452,9 +507,11 @@ def test_a_pair_without_bars_ages_towards_its_time_stop(
 # --- features that are not those of the model
 
 
-def with_model(map_: dict[str, Any], folder: Path, names: tuple[str, ...], spec: str) -> tuple[dict[str, Any], Any]:
+def with_model(
+    map_: dict[str, Any], folder: Path, names: tuple[str, ...], spec: str, width: int | None = None
+) -> tuple[dict[str, Any], Any]:
     """The map with a model for its pair that gives some probability for any finite features."""
-    X = np.random.default_rng(0).normal(size=(60, len(names)))
+    X = np.random.default_rng(0).normal(size=(60, len(names) if width is None else width))
     estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, X[:, 0] > 0)
     n = len(names)
     everywhere = Novelty(np.zeros(n), np.ones(n), np.eye(n), limit=1e9, blocks_entry=False)
@@ -467,8 +524,7 @@ def with_model(map_: dict[str, Any], folder: Path, names: tuple[str, ...], spec:
     sha = sha256(codec("model").encode(stored_model))
     dataset = PartitionedArtifactDataset(path=str(folder / "models"), format="model", append=True)
     dataset.save({sha: stored_model})
-    changed = {**map_, "pairs": [{**map_["pairs"][0], "model": {"id": sha, "sha256": sha}}]}
-    return {**changed, "id": production_id(changed)}, dataset.load()
+    return asking(map_, sha), dataset.load()
 
 
 def test_a_pair_promoted_with_other_features_is_not_entered_and_may_be_left(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -28,12 +28,15 @@ from mntrading.params import (
     StrategyParams,
 )
 from mntrading.pipelines.common import SCHEMA_VERSION, number, stamp_of
+from mntrading.pipelines.deployment.production_map import check, doubts_by_entry, doubts_by_log
 from mntrading.pipelines.feature_engineering.nodes import market_of
 from mntrading.pipelines.modelling.nodes import fitted
 
 LOGGER = logging.getLogger(__name__)
 
 
+_STATE: Final = "signals/_position_state.json"
+_NO_Z: Final = "z is not known"
 _ACTIONS = {strategy.ENTER: "enter", strategy.EXIT: "exit"}
 
 
@@ -44,14 +47,21 @@ def infer_signals(
     production_models: Partitions,
     position_state: dict[str, Any] | None,
     ohlcv_1h: BarStore,
+    production_log: list[dict[str, Any]] | None = None,
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
     """Signals of every production pair at its newest closed bar, and the state to go on from.
 
     Bars missed since the last call are stepped through one by one, exits only, and those on which a pair left have
     their lines as well; entries are taken on the newest bar alone. Doubtful inputs fail closed: no entry, exits still
     allowed, and the doubts in the signal. The same newest bar gives the same bytes, however often it is asked for.
+
+    Raises
+    ------
+    ArtifactError, BarDataError
+        The map or the state was altered, the map has parameters that this code does not know, or the state is of a
+        later bar: there is nothing to go by then.
     """
-    _check_map(production_map)
+    check(production_map, production_log)
     step = pd.Timedelta(timeframe_ms(ohlcv_5m.timeframe), unit="ms")
     bar_close = pd.Timestamp(markets["as_of"]).floor(step)
     before = _state_before(position_state, bar_close)
@@ -59,6 +69,7 @@ def infer_signals(
         production_map, FeatureParams.model_validate(production_map["features"]),
         StrategyParams.model_validate(production_map["strategy"]), ohlcv_5m, production_models,
         _market(ohlcv_1h, markets, production_map, bar_close), bar_close, step,
+        doubts_by_log(production_map, production_log),
     )  # fmt: skip
     lines: dict[pd.Timestamp, list[dict[str, Any]]] = {bar_close: []}
     after = {}
@@ -81,6 +92,7 @@ def infer_signals(
         "before": before,
         "pairs": after,
     }
+    state["id"] = content_hash(state)
     return {stamp_of(moment): lines[moment] for moment in sorted(lines)}, state
 
 
@@ -91,25 +103,23 @@ def _fitted(stored: bytes) -> tuple[training.TrainedModel, str]:
     return fitted(model), model.meta["feature_spec"]
 
 
-def _check_map(production_map: Mapping[str, Any]) -> None:
-    content = {key: value for key, value in production_map.items() if key != "id"}
-    if content_hash(content) != production_map["id"]:
-        raise ArtifactError(
-            "its content does not match its id: it was altered after promotion",
-            where="models/production_map.json",
-            fix="kedro run --tags promote",
-        )
-
-
 def _state_before(position_state: Mapping[str, Any] | None, bar_close: pd.Timestamp) -> dict[str, Any]:
     """State of every pair ahead of this bar; that of the same bar's first call when it is asked for again."""
     if position_state is None:
         return {}
+    content = {key: value for key, value in position_state.items() if key != "id"}
+    if content_hash(content) != position_state["id"]:
+        raise ArtifactError(
+            "its content does not match its id: it was altered since it was written",
+            where=_STATE,
+            fix="restore it from a backup; or remove it: the next kedro run --pipelines short_cycle starts flat, and "
+            "closes what the account holds",
+        )
     written = pd.Timestamp(position_state["as_of"])
     if written > bar_close:
         raise BarDataError(
             f"the state is of {written}, ahead of the newest bar at {bar_close}",
-            where="signals/_position_state.json",
+            where=_STATE,
             fix="check the market's clock (kedro run --tags ingest), or remove the file to start flat",
         )
     return dict(position_state["before"] if written == bar_close else position_state["pairs"])
@@ -127,6 +137,7 @@ class _Live:
     market: pd.Series | None
     bar_close: pd.Timestamp
     step: pd.Timedelta
+    doubts_of_all: tuple[str, ...]
 
     @property
     def newest_open(self) -> pd.Timestamp:
@@ -150,9 +161,9 @@ class _Live:
         staleness = int((self.newest_open - frame.index[-1]) / self.step) if len(frame) else None
         frame = frame.reindex(todo)
         told, doubts = self._told(entry, legs, todo)
-        doubts = [*doubts, *self._doubts(entry, staleness)]
-        if staleness == 0 and pd.isna(frame["z"].iloc[-1]):
-            doubts.append("z is not known")
+        doubts = [*self._doubts(entry, staleness), *doubts]
+        if staleness == 0 and pd.isna(frame["z"].iloc[-1]) and _NO_Z not in doubts:
+            doubts.append(_NO_Z)
         own_threshold = None if told is None else float(told["threshold"].iloc[-1])
         levels = strategy.rule_of(
             own_rule, half_life_bars=entry["half_life_hours"] / (self.step / pd.Timedelta(1, unit="h")),
@@ -228,7 +239,7 @@ class _Live:
 
     def _doubts(self, entry: Mapping[str, Any], staleness: int | None) -> list[str]:
         """Why no entry may be made now, model apart; empty when all is well."""
-        out = []
+        out = [*self.doubts_of_all, *doubts_by_entry(entry, self.features, self.strategy)]
         if staleness != 0:
             out.append(
                 "no bars" if staleness is None else f"bars are {staleness} {'bar' if staleness == 1 else 'bars'} old"
@@ -255,19 +266,39 @@ class _Live:
             return None, [f"{name} is not the one that was promoted"]
         try:
             promoted, made_of = _fitted(self.models.stored(model["id"]))
+            if made_of != spec_hash(self.features):
+                return None, ["features are not those the model was trained on"]
+            features = build_features(legs[0], legs[1], self.features, market=self.market).reindex(todo)
+            told = _predicted(promoted, features)
         except ArtifactError as error:
             return None, [f"{name} can't be used: {error.what}"]
-        if made_of != spec_hash(self.features):
-            return None, ["features are not those the model was trained on"]
-        features = build_features(legs[0], legs[1], self.features, market=self.market).reindex(todo)
-        told = training.predict(promoted, features)
+        if promoted.threshold != model["threshold"]:
+            return told, [f"{name} asks for a threshold of {promoted.threshold}, the map of {model['threshold']}"]
         probability = float(told["probability"].iloc[-1])
         if not np.isfinite(probability):
             unknown = [c for c in promoted.feature_names if not np.isfinite(float(features[c].iloc[-1]))]
-            return told, [f"{unknown[0] if unknown else name} is not known"]
+            return told, [f"{unknown[0]} is not known" if unknown else f"{name} says no probability"]
         if not 0.0 <= probability <= 1.0:
             return told, [f"{name} says {probability:g}, expected a probability"]
         return told, []
+
+
+def _predicted(promoted: training.TrainedModel, features: pd.DataFrame) -> pd.DataFrame:
+    """What a model says of each row.
+
+    Raises
+    ------
+    ArtifactError
+        It asks for features that are not made, or its library fails at it.
+    """
+    unknown = [name for name in promoted.feature_names if name not in features]
+    if unknown:
+        raise ArtifactError(f"asks for the feature {unknown[0]!r}, which is not made")
+    try:
+        return training.predict(promoted, features)
+    except Exception as error:
+        # the file decides what its library does, so the class of its failure says nothing
+        raise ArtifactError(f"fails at its features: {error}") from error
 
 
 def _both(legs: list[pd.DataFrame], column: str, index: pd.DatetimeIndex) -> list[tuple[float, float]]:

@@ -55,6 +55,7 @@ def create_pipeline() -> Pipeline:
                     "production_models",
                     "position_state_stored",
                     "ohlcv_1h",
+                    "production_log_stored",
                 ],
                 outputs=["signals", "position_state"],
                 name="infer_signals",

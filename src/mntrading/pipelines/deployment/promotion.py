@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import pandas as pd
 
-from mntrading.core import strategy
 from mntrading.core.errors import ArtifactError, ParameterError
 from mntrading.core.features import spec_hash
 from mntrading.datasets import Partitions, StoredModel
@@ -23,6 +22,7 @@ from mntrading.params import (
 from mntrading.pipelines.common import SCHEMA_VERSION, digest
 from mntrading.pipelines.deployment import production_log as log
 from mntrading.pipelines.deployment.changes import diff
+from mntrading.pipelines.deployment.production_map import hedge_of, needed_probability
 from mntrading.pipelines.modelling.nodes import fitted
 
 LOGGER = logging.getLogger(__name__)
@@ -128,9 +128,9 @@ def freeze(
             {
                 **{key: entry[key] for key in _FROZEN},
                 **validity,
-                "hedge": _hedge(features, entry["rule"]),
+                "hedge": hedge_of(features, entry["rule"]),
                 "model": model,
-                "probability_threshold": _needed(backtest, model),
+                "probability_threshold": needed_probability(backtest.strategy, model),
             }
         )
     frozen = {
@@ -186,26 +186,6 @@ def _judged(model: Mapping[str, str], pair_models: Partitions, spec: str) -> Sto
             fix="kedro run (to train it anew)",
         )
     return stored
-
-
-def _hedge(features: FeatureParams, rule: Mapping[str, Any]) -> dict[str, Any]:
-    """How the traded spread is made: the features' way of it over the pair's own windows, in trading bars."""
-    return {
-        "estimator": features.hedge,
-        "kalman_delta": features.kalman.delta if features.hedge == "kalman" else None,
-        "price": features.price,
-        "beta_window": rule["beta_window"],
-        "z_window": rule["z_window"],
-        "lag_bars": features.hedge_lag_bars,
-        "min_window_fill": features.min_window_fill,
-    }
-
-
-def _needed(backtest: BacktestParams, model: Mapping[str, Any] | None) -> float | None:
-    """Probability an entry needs; None where no model is asked."""
-    if not strategy.asks_model(backtest.strategy, model is not None):
-        return None
-    return strategy.entry_threshold(backtest.strategy, model["threshold"] if model else None)
 
 
 def _known(history: Partitions, id_: str | None) -> dict[str, Any] | None:

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import pandas as pd
-from pydantic import ValidationError
 
 from mntrading.core.errors import ArtifactError, ParameterError
 from mntrading.datasets import Partitions
 from mntrading.datasets.storage import content_hash
 from mntrading.kernels import code_stamp
-from mntrading.params import CostParams, FeatureParams, ProductionParams, StrategyParams
+from mntrading.params import ProductionParams
 from mntrading.pipelines.deployment import production_log as log
 from mntrading.pipelines.deployment.changes import diff
+from mntrading.pipelines.deployment.production_map import unreadable
 from mntrading.pipelines.deployment.promotion import HISTORY_ID
 
 LOGGER = logging.getLogger(__name__)
@@ -96,17 +96,13 @@ def _whole(history: Partitions, id_: str) -> dict[str, Any]:
 
 def _check_readable(document: Mapping[str, Any], lines: log.Log) -> None:
     """Refuse a map with parameters that this code does not know: live inference could make nothing of it."""
-    for name, block in (("features", FeatureParams), ("strategy", StrategyParams), ("costs", CostParams)):
-        try:
-            block.model_validate(document[name])
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in (name, *first["loc"]))
-            raise ArtifactError(
-                f"map {document['id'][:12]} is not one this code can trade by: {place}: {first['msg']}",
-                where=_HISTORY,
-                fix=f"check out {_revision(document, lines)}, or go to another map: {_TO}",
-            ) from error
+    unknown = unreadable(document)
+    if unknown:
+        raise ArtifactError(
+            f"map {document['id'][:12]} is not one this code can trade by: {unknown}",
+            where=_HISTORY,
+            fix=f"check out {_revision(document, lines)}, or go to another map: {_TO}",
+        )
 
 
 def _revision(document: Mapping[str, Any], lines: log.Log) -> str:

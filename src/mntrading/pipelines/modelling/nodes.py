@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -105,11 +105,27 @@ def fitted(stored: StoredModel) -> TrainedModel:
     try:
         names = tuple(stored.meta["feature_names"])
         LabelParams.model_validate(stored.meta["labels"])
-        return TrainedModel.parse(FittedModel(stored.meta["name"], stored.kind, stored.estimator, names), stored.meta)
-    except (KeyError, TypeError, ValueError) as error:
+        model = FittedModel(stored.meta["name"], stored.kind, stored.estimator, names)
+        trained = TrainedModel.parse(model, stored.meta)
+        if "feature_spec" not in stored.meta:
+            raise KeyError("feature_spec")
+        widths = {len(names), len(trained.novelty.mean), _N_INPUTS[stored.kind](stored.estimator)}
+        if len(widths) > 1:
+            raise ValueError(f"{len(names)} names of features for {sorted(widths)} inputs")
+        return trained
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"holds no whole model: {error!r}", fix="kedro run --tags train, and the steps after it"
         ) from error
+
+
+_N_INPUTS: Final[Mapping[str, Callable[[Any], int]]] = {
+    "lightgbm": lambda estimator: int(estimator.num_feature()),
+    "xgboost": lambda estimator: int(estimator.num_features()),
+    "catboost": lambda estimator: len(estimator.feature_names_),
+    "sklearn": lambda estimator: int(estimator.n_features_in_),
+}
+"""How many features a stored estimator takes, by its kind."""
 
 
 def predict_pairs(
