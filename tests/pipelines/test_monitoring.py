@@ -306,7 +306,7 @@ def entry_of(watched: Watched) -> dict[str, Any]:
 
 def flat(sizes: Any) -> dict[str, Any]:
     """An account that holds nothing."""
-    return {"book": book_document(Book(sizes.capital)), "totals": {}}
+    return {"book": book_document(Book(sizes.capital)), "before": None, "totals": {}}
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ def aggregate_orders(
         if pair_id not in told
     ]
     symbols = sorted({*book.units(), *(line[leg] for line in given for leg in ("dependent", "independent"))})
-    prices = {symbol: _last_close(ohlcv_5m, symbol, bar_close) for symbol in symbols}
+    before = (paper_account["before"] or {"prices": {}})["prices"]
+    prices = {symbol: _last_close(ohlcv_5m, symbol, bar_close, before.get(symbol)) for symbol in symbols}
     wanted = [*(_signal(line, production_map, prices, ohlcv_5m.timeframe) for line in given), *unspoken]
     switch, why = _kill_switch(sizes, monitoring, bar_close)
     effective = sizes.model_copy(update={"kill_switch": switch})
@@ -140,10 +141,13 @@ def _signal(
     )
 
 
-def _last_close(store: BarStore, symbol: str, bar_close: pd.Timestamp) -> float:
+def _last_close(store: BarStore, symbol: str, bar_close: pd.Timestamp, before: float | None) -> float:
+    """The newest close there is; without any bar the price that the orders before were made with, NaN without both."""
     recent = store.between(symbol, bar_close - _RECENT, bar_close) if symbol in store else empty_bars()
     if len(recent):
         return float(recent["close"].iloc[-1])
     whole = store[symbol] if symbol in store else empty_bars()
     known = whole.loc[whole["timestamp"] < bar_close, "close"].to_numpy()
-    return float(known[-1]) if len(known) else float("nan")
+    if len(known):
+        return float(known[-1])
+    return float("nan") if before is None else before

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from mntrading.core.account import SETTLED_COLUMNS, Due, Exchange, Settled, charges_of, settle
-from mntrading.core.bars import timeframe_ms
+from mntrading.core.bars import empty_bars, timeframe_ms
 from mntrading.core.engine_inputs import due_rates, usual_volume
+from mntrading.core.errors import ArtifactError
 from mntrading.core.portfolio import Book, Order
 from mntrading.datasets import BarStore, Partitions
 from mntrading.params import CostParams, PortfolioParams
@@ -82,12 +83,31 @@ def settle_account(
 def _before(
     paper_account: Mapping[str, Any] | None, latest_orders: Mapping[str, Any] | None, bar_close: pd.Timestamp
 ) -> dict[str, Any] | None:
-    """What there was to settle from ahead of this bar; what the bar's first call settled from, asked for again."""
+    """What there was to settle from ahead of this bar; what the bar's first call settled from, asked for again.
+
+    Raises
+    ------
+    ArtifactError
+        One of the two is missing, and the other does not tell what was due.
+    """
     if paper_account is not None and pd.Timestamp(paper_account["bar_close"]) == bar_close:
         found: dict[str, Any] | None = paper_account["before"]
         return found
     if latest_orders is None:
-        return None
+        if paper_account is None:
+            return None
+        raise ArtifactError(
+            "is missing, and the account goes on from it",
+            where="portfolio/latest_orders.json",
+            fix="copy the newest file of portfolio/history to its place; or remove portfolio/paper_account.json as "
+            "well, and another account begins",
+        )
+    if pd.Timestamp(latest_orders["bar_close"]) >= bar_close:
+        raise ArtifactError(
+            f"is not of the bar of the newest orders, {latest_orders['bar_close']}: what was due before is not known",
+            where="portfolio/paper_account.json",
+            fix="restore it from a backup, or run again once the next bar has closed",
+        )
     return {name: latest_orders[name] for name in ("bar_close", "book", "wanted", "orders", "prices", "totals")}
 
 
@@ -112,11 +132,11 @@ def _exchange(
     if costs.carry == "funding":
         rates = {symbol: Funding(markets, funding_rates, costs).of(symbol) for symbol in symbols}
         funding = columns({s: 0.0 if own is None else due_rates(own, opens) for s, own in rates.items()})
+    closes = {s: rows["close"].reindex(rows.index.union(opens)).ffill().reindex(opens) for s, rows in by_time.items()}
     return Exchange(
         columns({s: rows[production_map["fill_at"]].reindex(opens) for s, rows in by_time.items()}),
-        columns(
-            {s: rows["close"].reindex(rows.index.union(opens)).ffill().reindex(opens) for s, rows in by_time.items()}
-        ),
+        # without any bar the last price there is is the one the orders were made with
+        columns({s: known.fillna(due.prices[s]) if s in due.prices else known for s, known in closes.items()}),
         columns({s: usual_volume(rows, opens) for s, rows in bars.items()}),
         funding,
     )
@@ -124,6 +144,8 @@ def _exchange(
 
 def _bars(store: BarStore, symbol: str, opens: pd.DatetimeIndex) -> pd.DataFrame:
     """A symbol's bars up to the newest, with enough before them to have a price."""
+    if symbol not in store:
+        return empty_bars()
     recent = store.between(symbol, opens[0] - _HISTORY, opens[-1] + pd.Timedelta(1, unit="ms"))
     if len(recent) and recent["timestamp"].iloc[0] < opens[0]:
         return recent
