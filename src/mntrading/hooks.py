@@ -26,7 +26,7 @@ from pydantic import BaseModel
 
 from mntrading import tracking
 from mntrading.configuration import is_remote, local_root
-from mntrading.core.errors import DoubtError, LockedError, MNTradingError, ParameterError
+from mntrading.core.errors import ArtifactError, DoubtError, LockedError, MNTradingError, ParameterError
 from mntrading.datasets import ArtifactDataset, PartitionedArtifactDataset
 from mntrading.params import BLOCKS
 from mntrading.runs import JOURNAL, RunRecord
@@ -64,6 +64,15 @@ def _record() -> RunRecord:
     return JOURNAL.record
 
 
+def _last_record(catalog: DataCatalog) -> dict[str, Any]:
+    """The record of the last run that began; empty where there is none, or none that can be read."""
+    try:
+        return dict(catalog["run_record"].load()) if catalog["run_record"].exists() else {}
+    except ArtifactError as error:
+        LOGGER.warning("the record of the last run can't be read: %s", error.what)
+        return {}
+
+
 class RunHooks:
     """Refuses unknown parameters and second runs, and records who ran what, when, on which code."""
 
@@ -90,6 +99,7 @@ class RunHooks:
         """Take the storage root's lock, then write the record of the run that begins."""
         JOURNAL.record = None  # a session before this one in the same process has left its own
         self._acquire(catalog)
+        self._bury(catalog)
         JOURNAL.record = RunRecord(
             run_id=run_params["run_id"],
             pipelines=tuple(run_params["pipeline_names"] or ("__default__",)),
@@ -120,7 +130,9 @@ class RunHooks:
         error = DoubtError(
             f"no entry was allowed for {len(doubts)} {'pair' if len(doubts) == 1 else 'pairs'} ({told})",
             where="signals/",
-            fix="kedro run --pipelines short_cycle once bars are there, full_cycle where a map or a model is at fault",
+            fix="kedro run --pipelines short_cycle once bars are there; where a map or a model is at fault, "
+            "kedro run --pipelines rollback --params production.rollback_to=<its id> (restores the very map), or "
+            "full_cycle",
         )
         self._finish(run_params, catalog, "refused", str(error))
         raise error
@@ -130,6 +142,15 @@ class RunHooks:
         """Close the record with the error and let the next run in."""
         if JOURNAL.record is not None:
             self._finish(run_params, catalog, "failed", str(error) or type(error).__name__)
+
+    def _bury(self, catalog: DataCatalog) -> None:
+        """Put the record of a run that was killed into the history: none but this one runs once the lock is held."""
+        last = {} if is_remote(self._root) else _last_record(catalog)
+        if last.get("status") != "running":
+            return
+        LOGGER.warning("run %s, since %s, was killed", last["run_id"], last["started_at"])
+        dead = last | {"status": "killed", "error": "the process ended without closing its record"}
+        catalog["run_history"].save({str(last["run_id"]).replace(":", ""): dead})
 
     def _document(self, run_params: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -161,7 +182,7 @@ class RunHooks:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            holder = catalog["run_record"].load() if catalog["run_record"].exists() else {}
+            holder = _last_record(catalog)
             raise LockedError(
                 f"run {holder.get('run_id', 'unknown')} ({', '.join(holder.get('pipelines', []))}, since "
                 f"{holder.get('started_at', 'unknown')}) holds the storage root",

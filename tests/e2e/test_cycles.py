@@ -159,6 +159,16 @@ def test_every_run_leaves_its_record(project: Project) -> None:
     assert document["packages"]["kedro"]
 
 
+def test_a_run_that_was_killed_is_in_the_history_and_in_nobodys_way(project: Project) -> None:
+    current = project.root / "runs/current.json"
+    killed = project.json("runs/current.json") | {"status": "running", "run_id": "2025-01-01T00.00.00.000Z"}
+    current.write_text(json.dumps(killed))
+    assert project.run("ingestion").status == "finished"
+    assert project.json("runs/history/2025-01-01T00.00.00.000Z.json")["status"] == "killed"
+    current.write_text("no JSON")
+    assert project.run("ingestion").status == "finished"
+
+
 @pytest.fixture
 def client(tracking: str) -> Iterator[Any]:
     import mlflow
