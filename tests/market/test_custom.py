@@ -11,6 +11,7 @@ import pytest
 from mntrading.core import bars, simulation
 from mntrading.core.errors import ParameterError, SourceError
 from mntrading.core.quality import judge
+from mntrading.market import MarketSource, market_time
 from mntrading.market.custom import load_custom
 from mntrading.market.paging import fetch_range
 from mntrading.params import CustomParams, QualityParams
@@ -19,6 +20,34 @@ RULES = QualityParams(max_jump=20.0, confirm_bars=12, reuse_gap_hours=24.0, reus
 
 DOCS = Path(__file__).parents[2] / "docs" / "data.md"
 EXAMPLE = DOCS.read_text("utf-8").partition("```python\n")[2].partition("```")[0]
+
+
+class Ahead(MarketSource):
+    """A market of one's own whose clock is a day ahead."""
+
+    identity = "ahead"
+
+    def load_markets(self) -> dict[str, Any]:
+        return {}
+
+    def fetch_ohlcv(self, *_: Any) -> Any:
+        return np.empty((0, 6))
+
+    def server_time(self) -> int:
+        return 1_735_776_000_000
+
+
+def test_the_clock_of_a_source_of_ones_own_is_not_believed_ahead_of_this_machines(
+    params: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    custom = params.market.model_copy(update={"source": "custom"})
+    monkeypatch.setattr("time.time", lambda: 1_735_689_600.0)
+    assert market_time(Ahead(), custom) == 1_735_689_600_000
+    assert market_time(Ahead(), params.market) == 1_735_776_000_000
+    monkeypatch.setattr("time.time", lambda: 1_735_862_400.0)
+    assert market_time(Ahead(), custom) == 1_735_776_000_000
+
+
 BROKEN = """\
 from mntrading.core.errors import SourceError
 from mntrading.market import MarketSource

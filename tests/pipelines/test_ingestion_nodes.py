@@ -244,7 +244,8 @@ class TestBars:
         fine = bars_dataset(tmp_path, "5m")
         markets = markets_of(made, bars_dataset(tmp_path))
         production = {"pairs": [{"dependent": "BIG/USDT", "independent": "MID/USDT"}]}
-        for held in (None, {"book": {"holdings": [{"dependent": "LOW/USDT", "independent": "MID/USDT"}]}}):
+        low = {"holdings": [{"dependent": "LOW/USDT", "independent": "MID/USDT"}]}
+        for held in (None, {"book": low, "wanted": {"holdings": []}}):
             STATE.asked.clear()
             for update in refresh_bars_5m(made.market, made.ingestion, markets, production, fine.load(), held):
                 fine.save(update)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -202,7 +202,7 @@ class BarStore(Mapping[str, pd.DataFrame]):
         grid = pd.DatetimeIndex(np.arange(first, last + 1, step).astype("datetime64[ms]"), name="timestamp")
         return pd.DataFrame(values, index=grid.tz_localize("UTC"), columns=chosen)
 
-    def damage(self, *, hashes: bool) -> Damage:
+    def damage(self, *, hashes: bool, of: Collection[str] | None = None) -> Damage:
         """What a crash, a disk or a hand has done to the stored files.
 
         Parameters
@@ -210,6 +210,8 @@ class BarStore(Mapping[str, pd.DataFrame]):
         hashes
             Whether each file is read and its hash compared, which takes time in proportion to all that is
             stored, or its presence and size only.
+        of
+            The symbols whose hashes are compared; all of them by default.
         """
         found = sizes(self._layout.fs, self._layout.root)
         partitions: dict[str, dict[str, tuple[int, int]]] = {}
@@ -220,7 +222,8 @@ class BarStore(Mapping[str, pd.DataFrame]):
             for id_, entry in manifest.partitions.items():
                 path = folder.file(id_)
                 same = found.get(posixpath.basename(path)) == entry.bytes
-                if not same or (hashes and sha256(read_bytes(self._layout.fs, path)) != entry.sha256):
+                asked = hashes and (of is None or symbol in of)
+                if not same or (asked and sha256(read_bytes(self._layout.fs, path)) != entry.sha256):
                     partitions.setdefault(symbol, {})[id_] = range_of(entry)
         strangers = tuple(sorted(set(found) - listed))
         return Damage(partitions, self._broken, strangers)

@@ -7,7 +7,7 @@ from mntrading.market.base import (
     SourceUnreachableError,
     SymbolGoneError,
 )
-from mntrading.market.open import open_source
+from mntrading.market.open import market_time, open_source
 
 __all__ = [
     "MarketInfo",
@@ -15,5 +15,6 @@ __all__ = [
     "SourceBlockedError",
     "SourceUnreachableError",
     "SymbolGoneError",
+    "market_time",
     "open_source",
 ]

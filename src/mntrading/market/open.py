@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import logging
+import time
+
 import pandas as pd
 
 from mntrading.core.errors import ParameterError
 from mntrading.market.base import MarketSource
 from mntrading.params import MarketParams
+
+logger = logging.getLogger(__name__)
+
+
+def market_time(source: MarketSource, market: MarketParams) -> int:
+    """The time a market's bars have closed by, ms since the epoch.
+
+    A source of one's own, like an exchange, is not believed to be ahead of this machine's clock: what is live would be
+    of a time that is still to come, and no run before then could go on from it. Simulated time and that of files is
+    what the parameters say.
+    """
+    theirs, ours = source.server_time(), int(time.time() * 1000)
+    if market.source != "custom" or theirs <= ours:
+        return theirs
+    logger.warning(
+        "The clock of %s is %.0f s ahead of this machine's, which is used", source.identity, (theirs - ours) / 1e3
+    )
+    return ours
 
 
 def open_source(market: MarketParams) -> MarketSource:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +18,7 @@ from mntrading.core.listing import choose, quote_volume
 from mntrading.core.roster import Roster
 from mntrading.core.types import slug
 from mntrading.datasets import BarStore, BarsUpdate, Partitions
-from mntrading.market import MarketInfo, MarketSource, SymbolGoneError, open_source
+from mntrading.market import MarketInfo, MarketSource, SymbolGoneError, market_time, open_source
 from mntrading.market.fetching import Ended, Job, Piece, fetch_all, n_missing
 from mntrading.market.paging import fetch_range
 from mntrading.params import IngestionParams, MarketParams
@@ -52,7 +52,7 @@ def fetch_markets(
     listing = _listing(source, known, ingestion, markets_stored)
     symbols = listing["symbols"]
     gone = [] if ingestion.symbols is not None else sorted(set(stored) - set(known))
-    as_of = bars.from_ms(source.server_time())
+    as_of = bars.from_ms(market_time(source, market))
     if ingestion.until_utc is not None:
         as_of = min(as_of, pd.Timestamp(ingestion.until_utc))
     LOGGER.info(
@@ -215,7 +215,9 @@ def refresh_bars_5m(
     jobs = [
         Job(symbol, symbol, wanted) for symbol in symbols if markets["symbols"].get(symbol, {"listed": True})["listed"]
     ]
-    yield from _fetch(market, ingestion, markets, jobs, ingestion.trading_timeframe, stored, "sizes")
+    # of what is read now the hashes as well: a file that can't be read would stop every pair
+    verify = ingestion.verify
+    yield from _fetch(market, ingestion, markets, jobs, ingestion.trading_timeframe, stored, verify, of=symbols)
 
 
 def refresh_bars_1h(
@@ -229,7 +231,8 @@ def refresh_bars_1h(
     wanted = _wanted(markets, ingestion, ingestion.screening_timeframe)
     listed = [name for name in production_map["market_symbols"] if markets["symbols"].get(name, {}).get("listed")]
     jobs = [Job(symbol, symbol, wanted) for symbol in listed]
-    yield from _fetch(market, ingestion, markets, jobs, ingestion.screening_timeframe, stored, "sizes")
+    verify = ingestion.verify
+    yield from _fetch(market, ingestion, markets, jobs, ingestion.screening_timeframe, stored, verify, of=listed)
 
 
 def _wanted(markets: Mapping[str, Any], ingestion: IngestionParams, timeframe: str) -> Interval:
@@ -247,10 +250,11 @@ def _fetch(
     timeframe: str,
     stored: BarStore,
     verify: str,
+    of: Collection[str] | None = None,
 ) -> Iterator[BarsUpdate]:
     """What is missing of each job's bars, in pieces; a table of it at the end, whatever happens."""
     source = open_source(market)
-    damage = stored.damage(hashes=verify == "hashes")
+    damage = stored.damage(hashes=verify == "hashes", of=of)
     if damage:
         LOGGER.warning("bars %s: %s; put in quarantine, to be fetched again", timeframe, damage)
     # an update without bars first: a store exists, and is of one market only, even when there is nothing to fetch
