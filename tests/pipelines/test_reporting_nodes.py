@@ -198,7 +198,7 @@ def entries(path, pairs, params):
         "production_map": production,
         "position_state": {"as_of": "2024-01-16T00:00:00Z", "pairs": {}},
         "paper_account": account,
-        "production_log": [],
+        "production_log_stored": [],
         "latest_orders": orders,
         "monitoring": {"level": "ok", "reason": "no pair is in production", "pairs": []},
     } | {f"params:{name}": given[name] for name in ("screening", "backtest", "statistics", "reporting")}
@@ -278,7 +278,7 @@ def test_research_alone_needs_nothing_of_production(found):
         "monitoring",
         "paper_account",
         "paper_equity",
-        "production_log",
+        "production_log_stored",
     ):
         del found[name]
     made = run(found, create_pipeline().only_nodes_with_tags("research"))

@@ -76,7 +76,7 @@ def render_report(
     monitoring: dict[str, Any],
     paper_account: dict[str, Any],
     paper_equity: Partitions,
-    production_log: list[dict[str, Any]],
+    production_log: list[dict[str, Any]] | None,
     ohlcv_1h: BarStore,
     ohlcv_5m: BarStore,
     markets: dict[str, Any],
@@ -109,7 +109,7 @@ def render_report(
     equity = pd.concat([paper_equity[day] for day in sorted(paper_equity)])
     live = Live(
         production_map, current, signals[stamp], latest_orders, monitoring, paper_account, equity,
-        position_state["pairs"], production_log,
+        position_state["pairs"], production_log or [],
     )  # fmt: skip
     context = _with_sheets(latest_context(research, live, LATEST_HTML), research, f"../backtest_results/{SHEETS}")
     points = reporting.max_points

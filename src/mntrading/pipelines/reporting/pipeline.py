@@ -35,7 +35,7 @@ LIVE = [
     "monitoring",
     "paper_account",
     "paper_equity",
-    "production_log",
+    "production_log_stored",
 ]
 
 
