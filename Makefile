@@ -10,7 +10,8 @@ export DO_NOT_TRACK := 1
 export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean
-.PHONY: fault-matrix fuzz-bars fuzz-books kill-loop disk-full test-s3 parity placebo replay bench-cycle
+.PHONY: fault-matrix fuzz-bars fuzz-books kill-loop kill-cycle refusals disk-full test-s3 parity placebo replay
+.PHONY: bench-cycle
 .PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars skill
 
 help: ## Show this list
@@ -71,6 +72,12 @@ fuzz-books: .venv/.dev ## Generated books through the order builder, against cap
 
 kill-loop: .venv/.dev ## Ingestion and every kind of save, killed at random moments
 	$(BIN)/python tests/faults/kill_loop.py --kills 280
+
+kill-cycle: .venv/.dev ## A live cycle killed at random moments, and what the next one makes of it
+	$(BIN)/python tests/faults/kill_cycle.py --kills 100
+
+refusals: .venv/.dev ## Every way live inputs can be wrong: what is said, what is traded, what is left
+	$(BIN)/python tests/faults/refusals.py
 
 disk-full: .venv/.dev ## Every kind of save on a full disk, and with errors in its middle
 	$(BIN)/python tests/faults/disk_full.py
