@@ -356,7 +356,7 @@ def blind_spots(cycle: Cycle) -> list[str]:
     root, figures = cycles.copy(cycle.scene.root, cycle.folder / "mutant"), Figures()
     _checked(cycles.forked(root, cycle.params(cycle.scene.bar), first=on))
     same_bar(cycle, root, figures, on)
-    missed += [] if figures.different else ["a bar asked for again is stepped once more"]
+    missed += [] if figures.broken else ["a bar asked for again is stepped once more"]
     root, figures = cycles.copy(cycle.scene.root, cycle.folder / "mutant"), Figures()
     cycles.replace(root / "runs/current.json", canonical_json(
         json.loads((root / "runs/current.json").read_text()) | {"status": "running", "run_id": "dead"}))  # fmt: skip
