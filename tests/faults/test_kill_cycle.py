@@ -11,6 +11,9 @@ import pytest
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(
+    "MNTRADING_SLOW_TESTS" not in os.environ, reason="minutes: make kill-cycle, or MNTRADING_SLOW_TESTS=1"
+)
 @pytest.mark.xdist_group("live_faults")
 def test_a_live_cycle_killed_anywhere_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     script = Path(__file__).with_name("kill_cycle.py")

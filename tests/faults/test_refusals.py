@@ -12,6 +12,9 @@ import pytest
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(
+    "MNTRADING_SLOW_TESTS" not in os.environ, reason="minutes: make refusals, or MNTRADING_SLOW_TESTS=1"
+)
 @pytest.mark.xdist_group("live_faults")
 def test_wrong_live_inputs_are_told_and_stop_what_they_concern_alone(tmp_path: Path) -> None:
     script = Path(__file__).with_name("refusals.py")
