@@ -5,18 +5,15 @@ python tests/faults/books.py --books 5000
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
-import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import fuzzing
 import numpy as np
 import pandas as pd
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from mntrading.core.portfolio import Book, Holding, Limits, Orders, Signal, build_orders
@@ -407,39 +404,13 @@ def fuzz(
     """Run books until all are through or one breaks something, which ``shrink`` makes as small as can be."""
     known = Figures() if figures is None else figures
 
-    @seed(seed_)
-    @settings(
-        max_examples=n_books,
-        deadline=None,
-        database=None,
-        print_blob=False,
-        phases=tuple(Phase) if shrink else (Phase.generate,),
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(cases())
-    def one(case: Case) -> None:
-        wrong = examine(case, known, build)
-        assert not wrong, "\n".join([*wrong, repr(case)])
-
-    one()
+    fuzzing.draw(cases(), lambda drawn: examine(drawn, known, build), n_books, seed_=seed_, shrink=shrink)
     return known
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; a book that breaks something is shown, and the exit code is 1."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--books", type=int, default=5000)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    began, figures, verdict = time.monotonic(), Figures(), ""
-    try:
-        fuzz(options.books, seed_=options.seed, figures=figures)
-    except Exception:  # noqa: BLE001 (whatever it is, it is what was looked for)
-        traceback.print_exc()
-        verdict = "; BROKEN"
-    sys.stdout.write(f"{figures.line()}; {time.monotonic() - began:.0f} s{verdict}\n")
-    return 1 if verdict else 0
+    return fuzzing.command_line(__doc__, "books", 5000, fuzz, Figures(), arguments)
 
 
 if __name__ == "__main__":

@@ -5,19 +5,16 @@ python tests/faults/fuzz_bars.py --batches 10000
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
-import time
-import traceback
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import fsspec
+import fuzzing
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from mntrading.core.bars import bars_from_rows, timeframe_ms, times_ms
@@ -328,39 +325,13 @@ def fuzz(
     """Run batches until all are through or one breaks something, which ``shrink`` makes as small as can be."""
     known = Figures() if figures is None else figures
 
-    @seed(seed_)
-    @settings(
-        max_examples=n_batches,
-        deadline=None,
-        database=None,
-        print_blob=False,
-        phases=tuple(Phase) if shrink else (Phase.generate,),
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(batches())
-    def one(batch: Batch) -> None:
-        wrong = examine(batch, known, judge_rows)
-        assert not wrong, "\n".join([*wrong, repr(batch)])
-
-    one()
+    fuzzing.draw(batches(), lambda drawn: examine(drawn, known, judge_rows), n_batches, seed_=seed_, shrink=shrink)
     return known
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; a batch that breaks something is shown, and the exit code is 1."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--batches", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    began, figures, verdict = time.monotonic(), Figures(), ""
-    try:
-        fuzz(options.batches, seed_=options.seed, figures=figures)
-    except Exception:  # noqa: BLE001 (whatever it is, it is what was looked for)
-        traceback.print_exc()
-        verdict = "; BROKEN"
-    sys.stdout.write(f"{figures.line()}; {time.monotonic() - began:.0f} s{verdict}\n")
-    return 1 if verdict else 0
+    return fuzzing.command_line(__doc__, "batches", 10_000, fuzz, Figures(), arguments)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from mntrading.params import BLOCKS
 from mntrading.pipelines.common import digest
 from mntrading.pipelines.reporting import create_pipeline
 from mntrading.pipelines.reporting.nodes import draw_screen
+from mntrading.pipelines.reporting.pipeline import LIVE
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
 DAY = pd.Timedelta(1, unit="D")
@@ -270,16 +271,7 @@ def test_a_second_run_gives_the_same_bytes(found, reports):
 
 
 def test_research_alone_needs_nothing_of_production(found):
-    for name in (
-        "production_map",
-        "signals",
-        "position_state",
-        "latest_orders",
-        "monitoring",
-        "paper_account",
-        "paper_equity",
-        "production_log_stored",
-    ):
+    for name in LIVE:
         del found[name]
     made = run(found, create_pipeline().only_nodes_with_tags("research"))
     assert set(made) == {"research_report", "research_report_html"}

@@ -10,6 +10,15 @@ from mntrading.pipelines.deployment.paper import settle_account
 from mntrading.pipelines.deployment.promotion import promote, promote_preview
 from mntrading.pipelines.deployment.rollback import rollback
 
+FROZEN_FROM = [
+    "champion_registry",
+    "pair_models",
+    "params:feature_engineering.features",
+    "params:backtest",
+    "params:production",
+]
+"""What a production map is made of."""
+
 
 def create_pipeline() -> Pipeline:
     """Champions to orders."""
@@ -33,11 +42,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 promote,
                 inputs=[
-                    "champion_registry",
-                    "pair_models",
-                    "params:feature_engineering.features",
-                    "params:backtest",
-                    "params:production",
+                    *FROZEN_FROM,
                     "production_history_stored",
                     "production_log_stored",
                     "run_record",
@@ -120,11 +125,7 @@ def create_preview_pipeline() -> Pipeline:
             Node(
                 promote_preview,
                 inputs=[
-                    "champion_registry",
-                    "pair_models",
-                    "params:feature_engineering.features",
-                    "params:backtest",
-                    "params:production",
+                    *FROZEN_FROM,
                     "production_map_stored",
                 ],
                 outputs="promotion_preview",
