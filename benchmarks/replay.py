@@ -320,8 +320,8 @@ def first_entry(entry: RosterFold, research: Any) -> int:
 
 def replay(
     name: str, env: str | None, given: dict[str, Any], folder: Path, fold: str | None, n_bars: int | None
-) -> bool:
-    """Research, live and their differences on one market; whether there are none."""
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Research and live on one market: values compared and values that differ, by kind."""
     bootstrap_project(PROJECT)
     if not (folder / "research").exists():
         os.environ[ROOT] = str(folder / "research")
@@ -341,7 +341,7 @@ def replay(
         f"replay, {name}: {len(lived.equity):,} bars, {len(entry.pairs)} pairs, {told}; "
         f"{np.median(seconds):.3f} s a bar, at most {seconds[-1]:.2f} s"
     )
-    return not any(different.values()) and compared["fills"] > 0 and compared["decisions"] > 0
+    return compared, different
 
 
 def main() -> int:
@@ -362,15 +362,22 @@ def main() -> int:
     }
     if not sample:
         say(f"{SAMPLE} names no folder: real bars are left out")
-    same = True
+    compared, different, silent = dict(ZERO), dict(ZERO), []
     for name in wanted:
         folder = (args.keep or Path(tempfile.mkdtemp())) / name
         shutil.rmtree(folder / "live", ignore_errors=True)
-        same &= replay(name, *ways[name], folder, args.fold, args.bars)
+        found = replay(name, *ways[name], folder, args.fold, args.bars)
+        for total, counts in zip((compared, different), found, strict=True):
+            for kind, n in counts.items():
+                total[kind] += n
+        if not (found[0]["decisions"] and found[0]["fills"]):
+            silent.append(name)
         if args.keep is None:
             shutil.rmtree(folder)
-    say(f"replay: {json.dumps({'markets': wanted, 'same': same})}")
-    return 0 if same else 1
+    ok = not any(different.values()) and not silent
+    figures = {"markets": wanted, "compared": compared, "different": different, "nothing_traded": silent}
+    say(f"replay: {json.dumps(figures)} {'ok' if ok else 'NOT OK'}")
+    return 0 if ok else 1
 
 
 if __name__ == "__main__":

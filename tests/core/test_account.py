@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_portfolio import AB, BC, COSTS, PAIRS, SYMBOLS, P, changed, enter, leave, matrices
 
-from mntrading.core.account import Due, Exchange, Settled, carry, charges_of, settle, simulate
+from mntrading.core.account import Due, Settled, Stretch, carry, settle, simulate
 from mntrading.core.book import Book, Limits, Signal
+from mntrading.core.engine_inputs import charges_a_bar
 from mntrading.core.portfolio import build_orders
 from mntrading.params import CostParams
 
@@ -32,14 +33,14 @@ def lived(
     every: int,
 ) -> tuple[list[float], Book, int]:
     """Equity of every bar and the book at the end, with orders at each signal and a settlement every few bars."""
-    charges = charges_of(costs, STEP)
+    charges = charges_a_bar(costs, 288.0)
     marks = close.ffill()
     book, wanted, orders, prices = Book(P.capital), Book(P.capital), (), {}
     equity, n_fills, settled = [P.capital], 0, 0
     for row in range(len(close)):
         if row and (row in signals or row % every == 0 or row == len(close) - 1):
             rows = slice(settled + 1, row + 1)
-            bars = Exchange(fill[rows], marks[rows], volume[rows], None if funding is None else funding[rows])
+            bars = Stretch(fill[rows], marks[rows], volume[rows], None if funding is None else funding[rows])
             done: Settled = settle(Due(book, wanted, orders, prices), bars, limits, charges)
             equity += done.bars["equity"].tolist()
             n_fills += len(done.fills)
@@ -81,8 +82,8 @@ def due_to_enter(close: pd.DataFrame, *signals: Signal, book: Book | None = None
     return Due(book, built.book, built.orders, prices)
 
 
-def bars_of(close: pd.DataFrame, fill: pd.DataFrame) -> Exchange:
-    return Exchange(fill[1:], close.ffill()[1:], pd.DataFrame(1e9, index=close.index, columns=close.columns)[1:], None)
+def bars_of(close: pd.DataFrame, fill: pd.DataFrame) -> Stretch:
+    return Stretch(fill[1:], close.ffill()[1:], pd.DataFrame(1e9, index=close.index, columns=close.columns)[1:], None)
 
 
 def test_an_entry_of_which_one_leg_has_no_bar_is_off_and_the_others_are_filled():
@@ -90,12 +91,12 @@ def test_an_entry_of_which_one_leg_has_no_bar_is_off_and_the_others_are_filled()
     fill.loc[fill.index[1], "B"] = NAN
     cd = PAIRS[SYMBOLS.index("C") * 4 + 2]
     assert cd.symbols == ("C", "D")
-    done = settle(due_to_enter(close, enter(AB), enter(cd)), bars_of(close, fill), {}, charges_of(COSTS, STEP))
+    done = settle(due_to_enter(close, enter(AB), enter(cd)), bars_of(close, fill), {}, charges_a_bar(COSTS, 288.0))
     assert done.off == (AB.id,)
     assert set(done.book.holdings) == {cd.id}
     assert [trade.symbol for _, trade in done.fills] == ["C", "D"]
     # netted with another pair the symbol both have is filled with the other's units alone
-    done = settle(due_to_enter(close, enter(AB), enter(BC)), bars_of(close, fill), {}, charges_of(COSTS, STEP))
+    done = settle(due_to_enter(close, enter(AB), enter(BC)), bars_of(close, fill), {}, charges_a_bar(COSTS, 288.0))
     assert done.off == tuple(sorted((AB.id, BC.id)))
     assert done.fills == ()
     assert done.bars["equity"].tolist() == [P.capital] * 5
@@ -103,15 +104,15 @@ def test_an_entry_of_which_one_leg_has_no_bar_is_off_and_the_others_are_filled()
 
 def test_an_exit_of_which_one_leg_has_no_bar_waits_for_the_first_that_has_both():
     close, fill = matrices(8, 2, SYMBOLS)
-    opened = settle(due_to_enter(close, enter(AB)), bars_of(close[:2], fill[:2]), {}, charges_of(COSTS, STEP)).book
+    opened = settle(due_to_enter(close, enter(AB)), bars_of(close[:2], fill[:2]), {}, charges_a_bar(COSTS, 288.0)).book
     fill.loc[fill.index[1:4], "A"] = NAN
-    done = settle(due_to_enter(close, leave(AB), book=opened), bars_of(close, fill), {}, charges_of(COSTS, STEP))
+    done = settle(due_to_enter(close, leave(AB), book=opened), bars_of(close, fill), {}, charges_a_bar(COSTS, 288.0))
     assert done.off == ()
     assert done.book.holdings == {}
     assert {time for time, _ in done.fills} == {close.index[4]}
     assert done.book.units() == {}
     waiting = settle(
-        due_to_enter(close, leave(AB), book=opened), bars_of(close[:3], fill[:3]), {}, charges_of(COSTS, STEP)
+        due_to_enter(close, leave(AB), book=opened), bars_of(close[:3], fill[:3]), {}, charges_a_bar(COSTS, 288.0)
     )
     assert waiting.book.holdings == opened.holdings
     assert waiting.fills == ()
@@ -119,7 +120,7 @@ def test_an_exit_of_which_one_leg_has_no_bar_waits_for_the_first_that_has_both()
 
 def test_carry_of_a_stretch_is_that_of_its_bars_one_by_one():
     close, _ = matrices(40, 3, ["A", "B"])
-    units, charges = {"A": 3.7, "B": -1.9}, charges_of(COSTS, STEP)
+    units, charges = {"A": 3.7, "B": -1.9}, charges_a_bar(COSTS, 288.0)
     whole = carry(100.0, units, close.to_numpy(), charges, None)
     cash, equity = 100.0, []
     for row in range(40):

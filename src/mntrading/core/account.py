@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from mntrading.core.compiled import compiled
 from mntrading.core.engine import Charges, slippage_rate
+from mntrading.core.engine_inputs import charges_a_bar
 from mntrading.core.errors import ParameterError
 from mntrading.core.ledger import TradeLedger
 from mntrading.core.portfolio import Book, Limits, Order, Signal, build_orders, orders_between
@@ -47,14 +49,6 @@ class PortfolioResult:
     refused: dict[str, int]
     gross: pd.Series
     trades: pd.DataFrame
-
-
-def charges_of(costs: CostParams, step: pd.Timedelta) -> Charges:
-    """Costs of a book that is kept in quote currency, per bar of length ``step``."""
-    return Charges(
-        costs.fee_rate, costs.slippage_bps * 1e-4, costs.impact_bps * 1e-4,
-        costs.borrow_bps_per_day * 1e-4 / (pd.Timedelta(1, unit="D") / step), costs.carry == "funding", 1.0,
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -209,7 +203,7 @@ def simulate(
     unfillable = [row for row in signals if not 0 <= row < n - 1]
     if unfillable:
         raise ParameterError(f"signals at row {unfillable[0]} of {n} bars can't be filled on the next one")
-    charged = charges_of(costs, close.index[1] - close.index[0] if n > 1 else pd.Timedelta(1, unit="D"))
+    charged = charges_a_bar(costs, pd.Timedelta(1, unit="D") / (close.index[1] - close.index[0]) if n > 1 else 1.0)
     volume = np.zeros((n, len(symbols))) if liquidity is None else liquidity[symbols].to_numpy(dtype=np.float64)
     rates = None if funding is None or not charged.by_funding else funding[symbols].to_numpy(dtype=np.float64)
     equity, gross, charges, exposure = np.zeros(n), np.zeros(n), np.zeros((n, 4)), np.zeros((n, 2))
@@ -282,7 +276,7 @@ class Due:
 
 
 @dataclass(frozen=True)
-class Exchange:
+class Stretch:
     """Bars an account lives through (time × symbol, sorted by symbol), of every symbol that it holds or trades.
 
     Parameters
@@ -303,6 +297,10 @@ class Exchange:
     funding: pd.DataFrame | None
 
 
+SETTLED_COLUMNS: Final = ("equity", "cash", "gross", "net", "fees", "slippage", "borrow", "turnover")
+"""Of each bar, in quote currency; ``borrow`` or the funding that stands in its place."""
+
+
 @dataclass(frozen=True)
 class Settled:
     """An account after some bars.
@@ -312,8 +310,7 @@ class Settled:
     book
         Cash and holdings after the last of them.
     bars
-        One row per bar: ``equity``, ``cash``, ``gross`` and ``net`` exposure, ``fees``, ``slippage``, ``borrow`` (or
-        funding) and ``turnover``, in quote currency.
+        ``SETTLED_COLUMNS`` of each bar; ``gross`` and ``net`` are exposures.
     fills
         Each order's fill, with the open time of its bar.
     off
@@ -326,7 +323,7 @@ class Settled:
     off: tuple[str, ...]
 
 
-def settle(due: Due, exchange: Exchange, limits: Mapping[str, Limits], charges: Charges) -> Settled:
+def settle(due: Due, bars: Stretch, limits: Mapping[str, Limits], charges: Charges) -> Settled:
     """Fill what is due on the next bar, and hold what there is then; bar by bar what ``simulate`` does, to the bit.
 
     On a bar that a leg lacks, a pair's entry is off and its exit waits for the first bar that has both.
@@ -336,13 +333,13 @@ def settle(due: Due, exchange: Exchange, limits: Mapping[str, Limits], charges: 
     book, waiting, off = due.book, due, []
     fills: list[tuple[pd.Timestamp, Trade]] = []
     rows = []
-    rates, symbols = exchange.funding, [str(symbol) for symbol in exchange.mark.columns]
-    for row, time in enumerate(exchange.mark.index):
+    rates, symbols = bars.funding, [str(symbol) for symbol in bars.mark.columns]
+    for row, time in enumerate(bars.mark.index):
         done = Filled(book.cash, ())
         if waiting.wanted is not waiting.book:
-            prices = exchange.fill.iloc[row].to_numpy(dtype=np.float64)
+            prices = bars.fill.iloc[row].to_numpy(dtype=np.float64)
             at = {symbol: float(price) for symbol, price in zip(symbols, prices, strict=True) if np.isfinite(price)}
-            volume = dict(zip(symbols, exchange.volume.iloc[row].to_numpy(dtype=np.float64), strict=True))
+            volume = dict(zip(symbols, bars.volume.iloc[row].to_numpy(dtype=np.float64), strict=True))
             now, entries = _reachable(waiting, set(at), limits)
             done = fill_orders(book.cash, now.orders, at, volume, charges)
             off += entries
@@ -352,18 +349,15 @@ def settle(due: Due, exchange: Exchange, limits: Mapping[str, Limits], charges: 
             rest = book if len(left) == len(book.holdings) else replace(book, holdings=left)
             waiting = Due(book, rest, (), due.prices)
         units = {symbol: held for symbol, held in sorted(book.units().items()) if held}
-        marks = exchange.mark.iloc[[row]][list(units)].to_numpy(dtype=np.float64)
+        marks = bars.mark.iloc[[row]][list(units)].to_numpy(dtype=np.float64)
         due_now = None if rates is None else rates.iloc[[row]][list(units)].to_numpy(dtype=np.float64)
         held = carry(book.cash, units, marks, charges, due_now)
         book = replace(book, cash=held.cash)
         traded = sum(abs(trade.quantity) * trade.price for trade in done.trades)
         fees, slippage = sum(trade.fee for trade in done.trades), sum(trade.slippage for trade in done.trades)
         rows.append((held.equity[0], held.cash, *held.exposure[0], fees, slippage, held.paid[0], traded))
-    bars = pd.DataFrame(rows, index=exchange.mark.index, columns=list(SETTLED_COLUMNS), dtype="float64")
-    return Settled(book, bars, tuple(fills), tuple(sorted(off)))
-
-
-SETTLED_COLUMNS = ("equity", "cash", "gross", "net", "fees", "slippage", "borrow", "turnover")
+    told = pd.DataFrame(rows, index=bars.mark.index, columns=list(SETTLED_COLUMNS), dtype="float64")
+    return Settled(book, told, tuple(fills), tuple(sorted(off)))
 
 
 def _reachable(due: Due, priced: set[str], limits: Mapping[str, Limits]) -> tuple[Due, list[str]]:
@@ -375,7 +369,7 @@ def _reachable(due: Due, priced: set[str], limits: Mapping[str, Limits]) -> tupl
         if before.get(name) is not after.get(name)
         and not {s for held in (before.get(name), after.get(name)) if held for s in held.units()} <= priced
     ]
-    if not stuck and due.orders:
+    if not stuck and due.orders:  # an exit that waited has no orders of its own yet
         return due, []
     holdings = {name: held for name, held in after.items() if name not in stuck}
     wanted = replace(due.wanted, holdings=holdings | {name: before[name] for name in stuck if name in before})

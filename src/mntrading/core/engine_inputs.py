@@ -179,9 +179,14 @@ def told_of(features: pd.DataFrame, *, probability: pd.Series | None = None, bar
 
 def charges_of(costs: CostParams, book: Book, index: pd.DatetimeIndex) -> Charges:
     """Costs per bar and unit of notional."""
+    return charges_a_bar(costs, Grid.of(index).per_day, book.notional)
+
+
+def charges_a_bar(costs: CostParams, bars_a_day: float, notional: float = 1.0) -> Charges:
+    """Costs as the engine and the account take them; with a notional of 1 amounts are in quote currency."""
     return Charges(
         costs.fee_rate, costs.slippage_bps * 1e-4, costs.impact_bps * 1e-4,
-        costs.borrow_bps_per_day * 1e-4 / Grid.of(index).per_day, costs.carry == "funding", book.notional,
+        costs.borrow_bps_per_day * 1e-4 / bars_a_day, costs.carry == "funding", notional,
     )  # fmt: skip
 
 

@@ -58,10 +58,7 @@ class Rule(NamedTuple):
 
 
 class Position(NamedTuple):
-    """What a pair holds per unit of notional: units frozen at the entry decision, and the prices they were filled at.
-
-    Prices are NaN until the fill.
-    """
+    """What a pair holds per unit of notional: units frozen at the entry decision, and the prices of their fills."""
 
     units_a: float
     units_b: float

@@ -149,8 +149,12 @@ class BarStore(Mapping[str, pd.DataFrame]):
         return cast(pd.DataFrame, pa.concat_tables(tables).to_pandas()) if tables else empty_bars()
 
     def between(self, symbol: str, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-        """A symbol's bars that open from ``start`` to before ``end``; files outside of the range are not read."""
-        self._manifest(symbol)
+        """A symbol's bars that open from ``start`` to before ``end``, none where it has none.
+
+        Files outside of the range are not read.
+        """
+        if symbol not in self:
+            return empty_bars()
         low, high = to_ms(start), to_ms(end)
         tables = list(self._tables(symbol, COLUMNS, low, high))
         if not tables:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mntrading.reporting.account import PAIRS, SIDES
+from mntrading.reporting.account_sections import PAIRS, SIDES
 from mntrading.reporting.context import Section, table
 from mntrading.reporting.evidence import Live, Research
 from mntrading.reporting.formats import (

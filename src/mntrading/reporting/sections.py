@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mntrading.reporting import account, health
+from mntrading.reporting import account_sections, health
 from mntrading.reporting.context import Fact, ReportContext, Section, table
 from mntrading.reporting.evidence import Live, Research
 from mntrading.reporting.formats import (
@@ -45,12 +45,12 @@ def latest_context(research: Research, live: Live, html_name: str) -> ReportCont
     )
     now = orders_section(live)
     sections = (
-        account.advice_section(live),
-        account.changes_section(live),
+        account_sections.advice_section(live),
+        account_sections.changes_section(live),
         signals_section(live, research),
-        account.book_section(live),
-        account.account_section(live, research),
-        account.risk_section(live),
+        account_sections.book_section(live),
+        account_sections.account_section(live, research),
+        account_sections.risk_section(live),
         health_section(live.monitoring),
     )
     return _context(research, "Latest", now, facts, sections, html_name)
@@ -145,7 +145,7 @@ def _captions(research: Research) -> dict[str, str]:
         "calibration": "How often spreads reverted by the probability told, against the diagonal; points are as large "
         "as their bins. Rows overlap in time, so single bins are worth less than their size.",
         **health.CAPTIONS,
-        **account.CAPTIONS,
+        **account_sections.CAPTIONS,
         "importance": "The live model's features whose shuffling costs most log loss out of fold, with the spread over "
         "splits. Features that say the same share what they are worth.",
     }

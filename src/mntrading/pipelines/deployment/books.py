@@ -1,4 +1,4 @@
-"""A book as stored artefacts have it."""
+"""A book as stored artefacts have it, and the bars it is priced by."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+import pandas as pd
+
 from mntrading.core.portfolio import Book, Holding, Unsent
 from mntrading.core.types import Pair
+from mntrading.datasets import BarStore
+
+_HISTORY = pd.Timedelta(3, unit="D")
+"""The usual volume is of a day, and nearly all that is held has a price in the days before."""
+
+_EVER = pd.Timestamp(0, tz="UTC")
 
 
 def book_document(book: Book) -> dict[str, Any]:
@@ -49,3 +57,11 @@ def wanted_of(document: Mapping[str, Any], book: Book) -> Book:
 def _holding(row: Mapping[str, Any]) -> Holding:
     known = {name: value for name, value in row.items() if name not in ("pair_id", "dependent", "independent")}
     return Holding(Pair(row["dependent"], row["independent"]), **known)
+
+
+def bars_with_price(store: BarStore, symbol: str, moment: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
+    """A symbol's bars that open before ``until``, from far enough back that one opens before ``moment`` if any does."""
+    recent = store.between(symbol, moment - _HISTORY, until)
+    if len(recent) and recent["timestamp"].iloc[0] < moment:
+        return recent
+    return store.between(symbol, _EVER, until)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mntrading.core import strategy, training
-from mntrading.core.bars import empty_bars, timeframe_ms, to_ms
+from mntrading.core.bars import timeframe_ms, to_ms
 from mntrading.core.break_monitor import history_bars
 from mntrading.core.coverage import subtracted
 from mntrading.core.engine_inputs import monitor_of
@@ -155,7 +155,7 @@ class _Live:
         own_spec, own_rule = item.spread_params(self.features), item.applied(self.strategy)
         history = max(warm_up_bars(self.features), warm_up_bars(own_spec), history_bars(own_rule.break_monitor))
         start = begin - (history + 2) * self.step
-        legs = [self._bars(entry[leg], start) for leg in ("dependent", "independent")]
+        legs = [self.ohlcv_5m.between(entry[leg], start, self.bar_close) for leg in ("dependent", "independent")]
         # the spread that is traded may have other windows than the one the model's features are made of
         frame = build_spread(legs[0], legs[1], own_spec)
         staleness = int((self.newest_open - frame.index[-1]) / self.step) if len(frame) else None
@@ -194,9 +194,6 @@ class _Live:
             "strategy": asdict(state),
             "last_open": self.newest_open,
         }
-
-    def _bars(self, symbol: str, start: pd.Timestamp) -> pd.DataFrame:
-        return self.ohlcv_5m.between(symbol, start, self.bar_close) if symbol in self.ohlcv_5m else empty_bars()
 
     def line(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mntrading.core import health, portfolio, sizing
-from mntrading.core.bars import empty_bars, timeframe_ms
+from mntrading.core.bars import timeframe_ms
 from mntrading.core.errors import ArtifactError
 from mntrading.core.types import Pair
 from mntrading.datasets import BarStore, Partitions
@@ -19,12 +19,9 @@ from mntrading.datasets.storage import content_hash
 from mntrading.params import FeatureParams, PortfolioParams
 from mntrading.pipelines.backtesting.desk import exchange_limits
 from mntrading.pipelines.common import header, number, stamp_of
-from mntrading.pipelines.deployment.books import book_document, book_of
+from mntrading.pipelines.deployment.books import bars_with_price, book_document, book_of
 
 LOGGER = logging.getLogger(__name__)
-
-_RECENT = pd.Timedelta(1, unit="D")
-"""Files further back are read only for a symbol that has no bars since."""
 
 
 def aggregate_orders(
@@ -54,8 +51,13 @@ def aggregate_orders(
         if pair_id not in told
     ]
     symbols = sorted({*book.units(), *(line[leg] for line in given for leg in ("dependent", "independent"))})
-    before = (paper_account["before"] or {"prices": {}})["prices"]
-    prices = {symbol: _last_close(ohlcv_5m, symbol, bar_close, before.get(symbol)) for symbol in symbols}
+    bars = {symbol: bars_with_price(ohlcv_5m, symbol, bar_close, bar_close) for symbol in symbols}
+    # without any bar the last price there is is the one the orders before were made with
+    before = {} if paper_account["before"] is None else paper_account["before"]["prices"]
+    prices = {
+        symbol: float(rows["close"].iloc[-1]) if len(rows) else before.get(symbol, float("nan"))
+        for symbol, rows in bars.items()
+    }
     wanted = [*(_signal(line, production_map, prices, ohlcv_5m.timeframe) for line in given), *unspoken]
     switch, why = _kill_switch(sizes, monitoring, bar_close)
     effective = sizes.model_copy(update={"kill_switch": switch})
@@ -139,15 +141,3 @@ def _signal(
         z_window_hours=sizing.window_hours(windows[pair_id], step) if pair_id in windows else float("nan"),
         cluster=line["cluster"],
     )
-
-
-def _last_close(store: BarStore, symbol: str, bar_close: pd.Timestamp, before: float | None) -> float:
-    """The newest close there is; without any bar the price that the orders before were made with, NaN without both."""
-    recent = store.between(symbol, bar_close - _RECENT, bar_close) if symbol in store else empty_bars()
-    if len(recent):
-        return float(recent["close"].iloc[-1])
-    whole = store[symbol] if symbol in store else empty_bars()
-    known = whole.loc[whole["timestamp"] < bar_close, "close"].to_numpy()
-    if len(known):
-        return float(known[-1])
-    return float("nan") if before is None else before

@@ -9,22 +9,20 @@ from typing import Any
 
 import pandas as pd
 
-from mntrading.core.account import SETTLED_COLUMNS, Due, Exchange, Settled, charges_of, settle
-from mntrading.core.bars import empty_bars, timeframe_ms
-from mntrading.core.engine_inputs import due_rates, usual_volume
+from mntrading.core.account import SETTLED_COLUMNS, Due, Settled, Stretch, settle
+from mntrading.core.bars import timeframe_ms
+from mntrading.core.engine_inputs import charges_a_bar, due_rates, usual_volume
 from mntrading.core.errors import ArtifactError
 from mntrading.core.portfolio import Book, Order
 from mntrading.datasets import BarStore, Partitions
 from mntrading.params import CostParams, PortfolioParams
 from mntrading.pipelines.backtesting.desk import Funding, exchange_limits
 from mntrading.pipelines.common import header
-from mntrading.pipelines.deployment.books import book_document, book_of, wanted_of
+from mntrading.pipelines.deployment.books import bars_with_price, book_document, book_of, wanted_of
 
 LOGGER = logging.getLogger(__name__)
 
 TOTALS = ("fees", "slippage", "borrow", "turnover")
-_HISTORY = pd.Timedelta(3, unit="D")
-"""Bars before the first one settled: the usual volume is of a day, and what is held has a price in the days before."""
 
 
 def settle_account(
@@ -60,8 +58,8 @@ def settle_account(
         held = book_of(before["book"])
         orders = tuple(Order(**{k: v for k, v in order.items() if k != "id"}) for order in before["orders"])
         due = Due(held, wanted_of(before["wanted"], held), orders, before["prices"])
-        exchange = _exchange(due, opens, ohlcv_5m, production_map, costs, markets, funding_rates)
-        settled = settle(due, exchange, exchange_limits(markets), charges_of(costs, step))
+        bars = _stretch(due, opens, ohlcv_5m, production_map, costs, markets, funding_rates)
+        settled = settle(due, bars, exchange_limits(markets), charges_a_bar(costs, pd.Timedelta(1, unit="D") / step))
         totals = {name: before["totals"][name] + float(settled.bars[name].sum()) for name in TOTALS}
     last = settled.bars.iloc[-1]
     document = {
@@ -111,7 +109,7 @@ def _before(
     return {name: latest_orders[name] for name in ("bar_close", "book", "wanted", "orders", "prices", "totals")}
 
 
-def _exchange(
+def _stretch(
     due: Due,
     opens: pd.DatetimeIndex,
     ohlcv_5m: BarStore,
@@ -119,10 +117,11 @@ def _exchange(
     costs: CostParams,
     markets: Mapping[str, Any],
     funding_rates: Partitions,
-) -> Exchange:
+) -> Stretch:
     """The bars since, of everything the account holds or trades."""
+    step = pd.Timedelta(timeframe_ms(ohlcv_5m.timeframe), unit="ms")
     symbols = sorted({*due.book.units(), *due.wanted.units()})
-    bars = {symbol: _bars(ohlcv_5m, symbol, opens) for symbol in symbols}
+    bars = {symbol: bars_with_price(ohlcv_5m, symbol, opens[0], opens[-1] + step) for symbol in symbols}
     by_time = {symbol: rows.set_index("timestamp") for symbol, rows in bars.items()}
 
     def columns(of: Mapping[str, Any]) -> pd.DataFrame:
@@ -133,24 +132,13 @@ def _exchange(
         rates = {symbol: Funding(markets, funding_rates, costs).of(symbol) for symbol in symbols}
         funding = columns({s: 0.0 if own is None else due_rates(own, opens) for s, own in rates.items()})
     closes = {s: rows["close"].reindex(rows.index.union(opens)).ffill().reindex(opens) for s, rows in by_time.items()}
-    return Exchange(
+    return Stretch(
         columns({s: rows[production_map["fill_at"]].reindex(opens) for s, rows in by_time.items()}),
         # without any bar the last price there is is the one the orders were made with
         columns({s: known.fillna(due.prices[s]) if s in due.prices else known for s, known in closes.items()}),
         columns({s: usual_volume(rows, opens) for s, rows in bars.items()}),
         funding,
     )
-
-
-def _bars(store: BarStore, symbol: str, opens: pd.DatetimeIndex) -> pd.DataFrame:
-    """A symbol's bars up to the newest, with enough before them to have a price."""
-    if symbol not in store:
-        return empty_bars()
-    recent = store.between(symbol, opens[0] - _HISTORY, opens[-1] + pd.Timedelta(1, unit="ms"))
-    if len(recent) and recent["timestamp"].iloc[0] < opens[0]:
-        return recent
-    whole = store[symbol]
-    return whole.loc[whole["timestamp"] <= opens[-1]]
 
 
 def _by_day(bars: pd.DataFrame, stored: Partitions) -> dict[str, pd.DataFrame]:

@@ -18,7 +18,7 @@ from mntrading.params import BacktestParams, Block, FeatureParams, ReportingPara
 from mntrading.pipelines.common import digest
 from mntrading.pipelines.deployment.inference import item_of
 from mntrading.pipelines.reporting.sheets import sheet_addresses
-from mntrading.reporting.account import PAIRS, pairs_figure, paper_figures
+from mntrading.reporting.account_sections import PAIRS, pairs_figure, paper_figures
 from mntrading.reporting.context import ReportContext
 from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research
 from mntrading.reporting.figures import draw

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mntrading.core.types import Pair
-from mntrading.reporting.account import (
+from mntrading.reporting.account_sections import (
     PAPER,
     account_section,
     advice_section,
@@ -67,7 +67,7 @@ def test_the_account_is_told_by_its_return_and_drawdown(live, research):
 
 
 def test_after_enough_days_live_is_held_against_the_backtest(live, research, monkeypatch):
-    monkeypatch.setattr("mntrading.reporting.account._DAYS_TO_COMPARE", 8)  # the two windows have eight days
+    monkeypatch.setattr("mntrading.reporting.account_sections._DAYS_TO_COMPARE", 8)  # the two windows have eight days
     rng = np.random.default_rng(1)
     days = pd.date_range("2024-01-01T23:55Z", periods=30, freq="D")
     growth = pd.DataFrame({"equity": 1e5 * np.cumprod(1 + rng.normal(-0.01, 0.002, 30))}, index=days)
