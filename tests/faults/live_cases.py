@@ -158,6 +158,11 @@ class Case:
     by_command: bool = False
 
     @property
+    def title(self) -> str:
+        """Family and name."""
+        return f"{self.family}: {self.name}"
+
+    @property
     def wanted(self) -> tuple[str, ...]:
         """Roles that are held after the orders."""
         entering = tuple(role for role in ("hit", "spared") if role not in self.doubted)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,7 +80,19 @@ def research(folder: Path) -> Path:
 
 
 def prepared(folder: Path) -> Scene:
-    """The scene, from a research run of its own."""
+    """The scene of a folder; where it has none yet, from a research run of its own."""
+    kept = folder / "scene.json"
+    if kept.exists():
+        known = json.loads(kept.read_text())
+        times = {name: pd.Timestamp(known.pop(name)) for name in ("stored_until", "bar")}
+        legs = {name: (a, b) for name, (a, b) in known.pop("legs").items()}
+        return Scene(Path(known.pop("root")), legs=legs, **known, **times)
+    scene = _made(folder)
+    kept.write_text(json.dumps(asdict(scene), default=str))
+    return scene
+
+
+def _made(folder: Path) -> Scene:
     base = research(folder)
     registry = cycles.apart(lambda: _with_models(base))
     first = cycles.copy(base, folder / "scratch")
