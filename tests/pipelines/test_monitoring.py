@@ -13,7 +13,7 @@ import pytest
 
 from mntrading.core.bars import aggregate
 from mntrading.core.calibration import Calibration
-from mntrading.core.errors import ArtifactError
+from mntrading.core.errors import ArtifactError, BarDataError
 from mntrading.core.features import build_features, feature_names, spec_hash
 from mntrading.core.labels import label
 from mntrading.core.portfolio import Book
@@ -331,6 +331,27 @@ def test_orders_are_made_by_the_stricter_kill_switch_and_say_why(
     assert document["kill_switch"] == effective
     assert len(document["orders"]) == n_orders
     assert ("monitoring: 1 of 1 pairs" in document["kill_switch_reason"]) == (configured != effective)
+
+
+def test_a_symbol_without_any_bar_has_the_price_of_the_orders_before(
+    tmp_path: Path, watched: Watched, params: Any
+) -> None:
+    map_ = watched.map(params, None)
+    empty = BarsDataset(path=str(tmp_path / "none.parquet"), timeframe="5m", missing_ok=True).load()
+    dataset = PartitionedArtifactDataset(path=str(tmp_path / "signals"), format="jsonl", append=True)
+    dataset.save({f"{NOW:%Y%m%dT%H%M%SZ}": [entry_of(watched)]})
+    told, markets = {"as_of": NOW.isoformat(), "level": "ok", "reason": ""}, {"symbols": {}}
+    known = dict.fromkeys(watched.pair.symbols, 7.5)
+
+    def prices(before: Any) -> Any:
+        account, signals = flat(params.portfolio) | {"before": before}, dataset.load()
+        return aggregate_orders(signals, state_of(map_), map_, account, empty, markets, params.portfolio, told)[0][
+            "prices"
+        ]
+
+    assert prices({"prices": known}) == known
+    with pytest.raises(BarDataError, match="reference price is nan"):
+        prices(None)
 
 
 def test_monitoring_of_another_bar_says_nothing_about_this_one(tmp_path: Path, watched: Watched, params: Any) -> None:

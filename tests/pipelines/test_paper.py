@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from mntrading.core.errors import ArtifactError
-from mntrading.datasets import BarsDataset
-from mntrading.pipelines.deployment.orders import _last_close
+from mntrading.core.simulation import market
+from mntrading.datasets import BarsDataset, BarsUpdate
+from mntrading.pipelines.deployment.books import bars_with_price
 from mntrading.pipelines.deployment.paper import _before
 
 BAR, NEXT = pd.Timestamp("2025-02-24T00:05:00Z"), pd.Timestamp("2025-02-24T00:10:00Z")
+STEP, DAY = pd.Timedelta(minutes=5), pd.Timedelta(days=1)
 PARTS = ("book", "wanted", "orders", "prices", "totals")
 
 
@@ -44,7 +45,15 @@ def test_orders_of_the_bar_itself_do_not_tell_what_was_due_before_it() -> None:
             _before(known, orders(NEXT), NEXT)
 
 
-def test_a_symbol_without_any_bar_has_the_price_of_the_orders_before(tmp_path: Path) -> None:
-    store = BarsDataset(path=str(tmp_path / "ohlcv_5m.parquet"), timeframe="5m", missing_ok=True).load()
-    assert _last_close(store, "A/USDT", BAR, 7.5) == 7.5
-    assert np.isnan(_last_close(store, "A/USDT", BAR, None))
+def test_the_newest_bar_before_a_moment_is_found_however_long_ago_it_closed(tmp_path: Path) -> None:
+    frame = market("ou", end=BAR - 10 * DAY).bars("5m")
+    symbol = frame["symbol"].iloc[0]
+    rows = frame[frame["symbol"] == symbol].reset_index(drop=True)
+    dataset = BarsDataset(path=str(tmp_path / "ohlcv_5m.parquet"), timeframe="5m", missing_ok=True)
+    dataset.save(BarsUpdate("simulator:ou:0", frames={symbol: rows}))
+    store, newest = dataset.load(), rows["timestamp"].iloc[-1]
+    assert list(bars_with_price(store, symbol, BAR, NEXT)["timestamp"]) == list(rows["timestamp"])
+    near = bars_with_price(store, symbol, newest, newest)["timestamp"]
+    assert near.iloc[-1] == newest - STEP
+    assert newest - near.iloc[0] == 3 * DAY
+    assert bars_with_price(store, "A/USDT", BAR, NEXT).empty
