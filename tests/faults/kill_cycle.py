@@ -43,7 +43,7 @@ from refusals import bars_lost, live
 from scene import STEP, Scene, iso, prepared
 
 from mntrading.core.errors import MNTradingError
-from mntrading.datasets import ArtifactDataset, BarsDataset, PartitionedArtifactDataset
+from mntrading.datasets import ArtifactDataset, BarsDataset, DatedArtifactDataset, PartitionedArtifactDataset
 from mntrading.datasets.storage import canonical_json
 from mntrading.hooks import RunHooks
 from mntrading.pipelines.common import stamp_of
@@ -184,10 +184,14 @@ def readable(root: Path) -> list[str]:
         schema = {"current": "run_record"}.get(name.rpartition("/")[2], name.rpartition("/")[2].lstrip("_"))
         dataset = ArtifactDataset(filepath=str(root / f"{name}.json"), format="json", schema=schema)
         read(name, dataset.load)
-    for name, kind in (("signals", "jsonl"), ("portfolio/history", "json"), ("portfolio/paper_equity", "parquet"),
-                       ("models/production", "model"), ("runs/history", "json")):  # fmt: skip
-        folder = PartitionedArtifactDataset(path=str(root / name), format=kind, append=True)
-        read(name, lambda folder=folder: [*folder.load().values()])
+
+    def folder(kind: Any, name: str, format: str, **options: Any) -> None:
+        read(name, lambda: [*kind(path=str(root / name), format=format, **options).load().values()])
+
+    for name, format in (("portfolio/paper_equity", "parquet"), ("models/production", "model")):
+        folder(PartitionedArtifactDataset, name, format, append=True)
+    for name, format in (("signals", "jsonl"), ("portfolio/history", "json"), ("runs/history", "json")):
+        folder(DatedArtifactDataset, name, format)
     for timeframe in ("5m", "1h"):
         bars = BarsDataset(path=str(root / f"raw/ohlcv_{timeframe}.parquet"), timeframe=timeframe)
         read(timeframe, lambda bars=bars: bars.load().frame())
@@ -196,7 +200,7 @@ def readable(root: Path) -> list[str]:
 
 def torn(cycle: Cycle, root: Path) -> list[str]:
     """Files that are neither what they were nor what an undisturbed run makes of them; logs and manifests apart."""
-    loose = ("raw/", "signals/_manifest", "portfolio/_latest_report", "portfolio/history/_manifest",
+    loose = ("raw/", "signals/_days", "portfolio/_latest_report", "portfolio/history/_days",
              "portfolio/paper_equity/_manifest")  # fmt: skip
     found = cycles.tree(root)
     return [

@@ -420,7 +420,7 @@ def _of_what_is_stored() -> list[Case]:
         place.put(f"signals/{place.scene.bar:%Y%m%dT%H%M%SZ}.jsonl", None)
 
     def running(place: Place) -> None:
-        place.change(RECORD, lambda d: d.update(status="running", run_id="killed-run", finished_at=""))
+        place.change(RECORD, lambda d: d.update(status="running", run_id="2025-02-23T00.00.00.000Z", finished_at=""))
 
     return [
         Case("state", "altered", "refused", "was altered", side, by_command=True),
@@ -437,8 +437,10 @@ def _of_what_is_stored() -> list[Case]:
         Case("orders", "account missing", "done", spoil=lambda p: p.put(ACCOUNT, None)),
         Case("signals", "of the last bar deleted", "done", spoil=lambda p: p.put(told_before(p), None)),
         Case("signals", "of the bar deleted between its runs", "done", spoil=deleted_between),
-        Case("signals", "manifest not JSON", "refused", "no readable manifest",
-             lambda p: p.put("signals/_manifest.json", b"no JSON")),
+        Case("signals", "manifest of the day not JSON", "refused", "no readable manifest",
+             lambda p: p.put(f"signals/_days/{p.scene.bar:%Y%m%d}.json", b"no JSON")),
+        Case("signals", "manifest of a day before not JSON", "done",
+             spoil=lambda p: p.put(f"signals/_days/{p.scene.bar - 2016 * STEP:%Y%m%d}.json", b"no JSON")),
         Case("record", "of a killed run", "done", spoil=running),
         Case("record", "not JSON", "done", spoil=lambda p: p.put(RECORD, b"no JSON")),
     ]  # fmt: skip

@@ -28,7 +28,15 @@ from mntrading.core.novelty import Novelty
 from mntrading.core.simulation import market
 from mntrading.core.training import TrainedModel, fit_group, formation_rows, predict
 from mntrading.core.types import Pair
-from mntrading.datasets import BarsDataset, BarStore, BarsUpdate, PartitionedArtifactDataset, Partitions, StoredModel
+from mntrading.datasets import (
+    BarsDataset,
+    BarStore,
+    BarsUpdate,
+    DatedArtifactDataset,
+    PartitionedArtifactDataset,
+    Partitions,
+    StoredModel,
+)
 from mntrading.datasets.codecs import codec
 from mntrading.datasets.storage import canonical_json, sha256
 from mntrading.datasets.validation import check_document
@@ -398,7 +406,7 @@ def ordered(
 ) -> dict[str, Any]:
     """Orders of a bar on the account as it is settled at its close."""
     moment = pd.Timestamp(state["as_of"])
-    dataset = PartitionedArtifactDataset(path=str(folder / "signals"), format="jsonl", append=True)
+    dataset = DatedArtifactDataset(path=str(folder / "signals"), format="jsonl")
     dataset.save({stamp_of(moment): signals})
     nothing = PartitionedArtifactDataset(path=str(folder / "none"), format="parquet", missing_ok=True).load()
     account, _ = settle_account(state, map_, store, at(moment), nothing, params.portfolio, None, before, nothing)

@@ -25,6 +25,7 @@ from mntrading.datasets import (
     BarsDataset,
     BarStore,
     BarsUpdate,
+    DatedArtifactDataset,
     PartitionedArtifactDataset,
     Partitions,
     StoredModel,
@@ -322,7 +323,7 @@ def test_orders_are_made_by_the_stricter_kill_switch_and_say_why(
     tmp_path: Path, watched: Watched, params: Any, configured: Any, level: str, effective: str, n_orders: int
 ) -> None:
     map_, store = watched.map(params, None), watched.stores(tmp_path)[0]
-    dataset = PartitionedArtifactDataset(path=str(tmp_path / "signals"), format="jsonl", append=True)
+    dataset = DatedArtifactDataset(path=str(tmp_path / "signals"), format="jsonl")
     dataset.save({f"{NOW:%Y%m%dT%H%M%SZ}": [entry_of(watched)]})
     told = {"as_of": NOW.isoformat(), "level": level, "reason": "1 of 1 pairs"}
     sizes = params.portfolio.model_copy(update={"kill_switch": configured})
@@ -338,7 +339,7 @@ def test_a_symbol_without_any_bar_has_the_price_of_the_orders_before(
 ) -> None:
     map_ = watched.map(params, None)
     empty = BarsDataset(path=str(tmp_path / "none.parquet"), timeframe="5m", missing_ok=True).load()
-    dataset = PartitionedArtifactDataset(path=str(tmp_path / "signals"), format="jsonl", append=True)
+    dataset = DatedArtifactDataset(path=str(tmp_path / "signals"), format="jsonl")
     dataset.save({f"{NOW:%Y%m%dT%H%M%SZ}": [entry_of(watched)]})
     told, markets = {"as_of": NOW.isoformat(), "level": "ok", "reason": ""}, {"symbols": {}}
     known = dict.fromkeys(watched.pair.symbols, 7.5)
@@ -356,7 +357,7 @@ def test_a_symbol_without_any_bar_has_the_price_of_the_orders_before(
 
 def test_monitoring_of_another_bar_says_nothing_about_this_one(tmp_path: Path, watched: Watched, params: Any) -> None:
     map_, store = watched.map(params, None), watched.stores(tmp_path)[0]
-    dataset = PartitionedArtifactDataset(path=str(tmp_path / "signals"), format="jsonl", append=True)
+    dataset = DatedArtifactDataset(path=str(tmp_path / "signals"), format="jsonl")
     dataset.save({f"{NOW:%Y%m%dT%H%M%SZ}": []})
     told = {"as_of": (NOW - STEP).isoformat(), "level": "ok", "reason": ""}
     markets, sizes = {"as_of": NOW.isoformat(), "symbols": {}}, params.portfolio

@@ -11,6 +11,7 @@ from mntrading.datasets.artifact import (
 from mntrading.datasets.bars_store import BarsDataset, BarsUpdate
 from mntrading.datasets.bars_view import BarStore, Damage
 from mntrading.datasets.contract import BarContract
+from mntrading.datasets.dated import DatedArtifactDataset, DatedPartitions
 from mntrading.datasets.models import StoredModel
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "BarsUpdate",
     "Commit",
     "Damage",
+    "DatedArtifactDataset",
+    "DatedPartitions",
     "FigureDataset",
     "Keyed",
     "PartitionedArtifactDataset",

@@ -14,7 +14,7 @@ from mntrading.core import health, portfolio, sizing
 from mntrading.core.bars import timeframe_ms
 from mntrading.core.errors import ArtifactError
 from mntrading.core.types import Pair
-from mntrading.datasets import BarStore, Partitions
+from mntrading.datasets import BarStore
 from mntrading.datasets.storage import content_hash
 from mntrading.params import FeatureParams, PortfolioParams
 from mntrading.pipelines.backtesting.desk import exchange_limits
@@ -25,7 +25,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 def aggregate_orders(
-    signals: Partitions,
+    signals: Mapping[str, Any],
     position_state: dict[str, Any],
     production_map: dict[str, Any],
     paper_account: dict[str, Any],

@@ -70,7 +70,7 @@ def render_research_report(
 
 def render_report(
     production_map: dict[str, Any],
-    signals: Partitions,
+    signals: Mapping[str, Any],
     position_state: dict[str, Any],
     latest_orders: dict[str, Any],
     monitoring: dict[str, Any],
