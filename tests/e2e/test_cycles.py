@@ -26,15 +26,6 @@ MAP, LOG = "models/production_map.json", "models/production_log.jsonl"
 REPORTS = re.compile(r"_report\.(md|html)$")
 
 
-def test_the_default_pipeline_makes_research_and_no_production_file(fresh: Project) -> None:
-    record = fresh.run("__default__")
-    assert record.status == "finished"
-    made = set(fresh.files())
-    assert {"pairs/roster.json", "models/registry.json", "backtest_results/_summary.json"} <= made
-    assert {"backtest_results/_research_report.md", "backtest_results/_research_report.html"} <= made
-    assert not [name for name in made if name.startswith(("signals", "portfolio", "models/production"))]
-
-
 def test_the_full_cycle_ends_with_signals_orders_and_report(finished: Path) -> None:
     orders = json.loads((finished / "portfolio/latest_orders.json").read_text())
     (signals,) = (finished / "signals").glob("*.jsonl")
@@ -81,6 +72,7 @@ def test_a_full_cycle_and_its_stages_one_by_one_give_the_same_bytes(project: Pro
     stages = ("ingestion", "screening", "feature_engineering", "modelling", "backtesting", "deployment", "reporting")
     for stage in stages:
         fresh.run(stage)
+    assert (fresh.root / "backtest_results/_research_report.html").stat().st_size > 10_000
     mine, theirs = fresh.files(), project.files()
     assert set(mine) == set(theirs)
     assert [name for name in mine if mine[name] != theirs[name] and not REPORTS.search(name)] == [LOG]
