@@ -42,7 +42,7 @@ install: .venv/.runtime ## Create .venv from requirements.lock
 
 run: .venv/.runtime ## The whole job on the simulated market: bars to orders and report
 	$(BIN)/kedro run
-	$(BIN)/kedro run --tags promote,inference,aggregate,report
+	$(BIN)/kedro run --tags promote,inference,aggregate,shadow,report
 	@$(BIN)/python -m mntrading.summary
 
 test: .venv/.dev ## The test suite

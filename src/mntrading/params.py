@@ -657,11 +657,24 @@ class PortfolioParams(Block):
     kill_switch: Literal["active", "reducing", "halted"]
 
 
+class ShadowParams(Block):
+    """Challengers that trade on paper beside production, and what their record needs before it may take them in."""
+
+    enabled: bool
+    max_challengers: PositiveInt
+    min_days: Annotated[int, Field(ge=0)]
+    min_trades: Annotated[int, Field(ge=0)]
+    min_return_gap: Annotated[float, Field(ge=0, lt=1)]
+    min_gap_errors: NonNegative | None
+    max_drawdown: Annotated[float, Field(gt=0, le=1)]
+
+
 class ProductionParams(Block):
-    """How long a promoted configuration may be used, and which one a rollback goes to (None: the one before)."""
+    """How long a promoted configuration may be used, which one a rollback goes to (None: the one before), shadow."""
 
     valid_days: PositiveInt
     rollback_to: Annotated[str, Field(pattern="^[0-9a-f]{1,64}$")] | None
+    shadow: ShadowParams
 
     @field_validator("rollback_to", mode="before")
     @classmethod

@@ -13,8 +13,9 @@ from mntrading.pipelines import (
     reporting,
     screening,
 )
+from mntrading.pipelines.deployment.guard import guarded
 
-LIVE_TAGS = ("inference", "aggregate")
+LIVE_TAGS = ("inference", "aggregate", "shadow")
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -39,6 +40,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         + report.only_nodes_with_tags("research")
     )
     latest_report = report.only_nodes("render_report")
+    refresh = ingestion.create_refresh_pipeline()
+    # what challengers alone need is fetched once production's orders are stored
+    refresh += guarded(refresh.only_nodes_with_tags("refresh"), deployment.SHADOW, after="shadow_latest_orders_stored")
     live = deploy.only_nodes_with_tags(*LIVE_TAGS) + latest_report
     return {
         **stages,
@@ -46,6 +50,8 @@ def register_pipelines() -> dict[str, Pipeline]:
         "promote": deploy.only_nodes_with_tags("promote"),
         "promote_preview": deployment.create_preview_pipeline(),
         "rollback": deployment.create_rollback_pipeline(),
+        "promote_challenger": deployment.create_challenge_pipeline(),
+        "promote_challenger_preview": deployment.create_challenge_preview_pipeline(),
         "full_cycle": research + deploy + latest_report,
-        "short_cycle": ingestion.create_refresh_pipeline() + live,
+        "short_cycle": refresh + live,
     }

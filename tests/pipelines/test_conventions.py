@@ -38,6 +38,7 @@ TAGS = (
     "inference",
     "monitoring",
     "aggregate",
+    "shadow",
     "report",
 )
 PRODUCTION = {
@@ -50,6 +51,8 @@ PRODUCTION = {
     "monitoring",
     "latest_orders",
     "order_history",
+    "paper_account",
+    "paper_equity",
     "latest_report",
     "latest_report_html",
 }
@@ -90,17 +93,40 @@ def test_the_default_pipeline_writes_no_production_file(pipelines: dict[str, Pip
     assert pipelines["full_cycle"].all_outputs() >= PRODUCTION
 
 
-def test_the_production_map_is_written_by_promotion_and_rollback_alone(everything: list[Any]) -> None:
+def test_the_production_map_is_written_by_promotions_and_rollback_alone(everything: list[Any]) -> None:
     writers = {node.name for node in everything if "production_map" in node.outputs}
-    assert writers == {"promote", "rollback"}
+    assert writers == {"promote", "rollback", "promote_challenger"}
 
 
-def test_rollback_and_preview_run_only_when_they_are_asked_for(pipelines: dict[str, Pipeline]) -> None:
-    for name in ("promote_preview", "rollback"):
+def test_rollback_previews_and_challengers_run_only_when_they_are_asked_for(pipelines: dict[str, Pipeline]) -> None:
+    for name in ("promote_preview", "rollback", "promote_challenger", "promote_challenger_preview"):
         assert [node.name for node in pipelines[name].nodes] == [name]
         assert not {tag for node in pipelines[name].nodes for tag in node.tags}
         assert {other for other, pipeline in pipelines.items() if name in {n.name for n in pipeline.nodes}} == {name}
-    assert not pipelines["promote_preview"].all_outputs() & PRODUCTION
+    for name in ("promote_preview", "promote_challenger_preview"):
+        assert not pipelines[name].all_outputs() & PRODUCTION
+
+
+@pytest.mark.parametrize("name", ["full_cycle", "short_cycle", "deployment"])
+def test_the_shadow_writes_guarded_entries_alone_and_after_the_orders(
+    pipelines: dict[str, Pipeline], entries: dict[str, Any], name: str
+) -> None:
+    shadow = pipelines[name].only_nodes_with_tags("shadow")
+    written = {dataset for node in shadow.nodes for dataset in node.outputs}
+    assert written
+    assert all(entries[dataset]["type"].startswith("mntrading.datasets.Guarded") for dataset in written)
+    assert not written & PRODUCTION
+    order = [node.name for node in pipelines[name].nodes]
+    for node in shadow.nodes:
+        assert {n.name for n in pipelines[name].to_nodes(node.name).nodes} >= {"aggregate_orders"}
+        assert order.index(node.name) > order.index("aggregate_orders")
+
+
+def test_production_reads_nothing_that_the_shadow_makes(pipelines: dict[str, Pipeline]) -> None:
+    for pipeline in pipelines.values():
+        made = {dataset for node in pipeline.nodes if node.namespace for dataset in node.outputs}
+        readers = {node.name for node in pipeline.nodes if not node.namespace and made & set(node.inputs)}
+        assert readers <= {"render_report"}
 
 
 def test_the_short_cycle_never_screens_trains_or_promotes(pipelines: dict[str, Pipeline]) -> None:
@@ -109,7 +135,7 @@ def test_the_short_cycle_never_screens_trains_or_promotes(pipelines: dict[str, P
 
 
 def test_a_node_has_the_name_of_its_function(everything: list[Any]) -> None:
-    assert {node.name: node.func.__name__ for node in everything} == {node.name: node.name for node in everything}
+    assert [node.name for node in everything if node.name.removeprefix("shadow.") != node.func.__name__] == []
 
 
 def test_a_node_has_outputs(everything: list[Any]) -> None:

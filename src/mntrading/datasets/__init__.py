@@ -12,9 +12,19 @@ from mntrading.datasets.bars_store import BarsDataset, BarsUpdate
 from mntrading.datasets.bars_view import BarStore, Damage
 from mntrading.datasets.contract import BarContract
 from mntrading.datasets.dated import DatedArtifactDataset, DatedPartitions
+from mntrading.datasets.guarded import (
+    KEPT,
+    Guarded,
+    GuardedArtifactDataset,
+    GuardedBarsDataset,
+    GuardedPartitionsDataset,
+    Kept,
+    Unavailable,
+)
 from mntrading.datasets.models import StoredModel
 
 __all__ = [
+    "KEPT",
     "ArtifactDataset",
     "BarContract",
     "BarStore",
@@ -25,8 +35,14 @@ __all__ = [
     "DatedArtifactDataset",
     "DatedPartitions",
     "FigureDataset",
+    "Guarded",
+    "GuardedArtifactDataset",
+    "GuardedBarsDataset",
+    "GuardedPartitionsDataset",
+    "Kept",
     "Keyed",
     "PartitionedArtifactDataset",
     "Partitions",
     "StoredModel",
+    "Unavailable",
 ]

@@ -256,6 +256,12 @@ def advice_section(live: Live) -> Section:
         points.append(f"Monitoring: {live.monitoring['reason']}; see the health of the pairs below.")
     if live.orders["kill_switch"] != "active":
         points.append(f"No entry is made while the kill switch is on {live.orders['kill_switch']}.")
+    if live.shadow.trouble:
+        points.append("The challengers in shadow have not been followed; see below. Production is not touched by it.")
+    if live.shadow.record is not None and live.shadow.record["ready"]:
+        points.append(
+            "Challengers keep every rule: kedro run --pipelines promote_challenger_preview shows what changes."
+        )
     sizes = np.abs([weight for weight in live.orders["weights"].values() if weight])
     if len(sizes) and effective(sizes) < _FEW:
         points.append("The book is concentrated: most of the exposure is in the legs of one pair.")

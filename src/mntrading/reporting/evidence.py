@@ -129,6 +129,28 @@ class Research:
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """Challengers on paper beside production.
+
+    Parameters
+    ----------
+    record
+        Their record at the newest bar; None where there is none.
+    equity
+        Equity of both accounts by bar since it began, ``Production`` and ``With challengers``.
+    why
+        Why there is no record; empty where there is one.
+    trouble
+        Whether something is wrong.
+    """
+
+    record: Mapping[str, Any] | None
+    equity: pd.DataFrame
+    why: str
+    trouble: bool
+
+
+@dataclass(frozen=True)
 class Live:
     """What trades now.
 
@@ -152,6 +174,8 @@ class Live:
         Strategy state by pair id.
     production_log
         Every change of the production map, oldest first.
+    shadow
+        What runs beside it.
     """
 
     production_map: Mapping[str, Any]
@@ -163,3 +187,4 @@ class Live:
     equity: pd.DataFrame
     positions: Mapping[str, Any]
     production_log: Sequence[Mapping[str, Any]]
+    shadow: Shadow

@@ -27,6 +27,8 @@ from mntrading.reporting.performance_sections import (
 from mntrading.reporting.research_sections import models_section, next_step, pairs_section, screening_section
 from mntrading.reporting.rules import rules_section
 from mntrading.reporting.screen_figures import Network, heat_map_caption, network_caption
+from mntrading.reporting.shadow import CAPTIONS as SHADOW_CAPTIONS
+from mntrading.reporting.shadow import shadow_section
 
 _SUSPECT_SHARPE = 3.0
 
@@ -51,6 +53,7 @@ def latest_context(research: Research, live: Live, html_name: str) -> ReportCont
         account_sections.book_section(live),
         account_sections.account_section(live, research),
         account_sections.risk_section(live),
+        shadow_section(live.shadow),
         health_section(live.monitoring),
     )
     return _context(research, "Latest", now, facts, sections, html_name)
@@ -146,6 +149,7 @@ def _captions(research: Research) -> dict[str, str]:
         "as their bins. Rows overlap in time, so single bins are worth less than their size.",
         **health.CAPTIONS,
         **account_sections.CAPTIONS,
+        **SHADOW_CAPTIONS,
         "importance": "The live model's features whose shuffling costs most log loss out of fold, with the spread over "
         "splits. Features that say the same share what they are worth.",
     }

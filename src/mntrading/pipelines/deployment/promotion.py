@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pandas as pd
 
+from mntrading.core import champion_rules
+from mntrading.core.challenge import Contender, Lineup, line_up
 from mntrading.core.errors import ArtifactError, ParameterError
 from mntrading.core.features import spec_hash
+from mntrading.core.types import Pair
 from mntrading.datasets import Partitions, StoredModel
 from mntrading.datasets.codecs import codec
 from mntrading.datasets.storage import content_hash, plain, reporting, sha256
 from mntrading.kernels import code_stamp
 from mntrading.params import (
     BacktestParams,
+    ChampionParams,
     FeatureParams,
     ProductionParams,
 )
@@ -46,19 +50,24 @@ def promote(
     features: FeatureParams,
     backtest: BacktestParams,
     production: ProductionParams,
+    champions: ChampionParams,
     production_history: Partitions,
     production_log: list[dict[str, Any]] | None,
     run_record: dict[str, Any],
 ) -> tuple[dict[str, StoredModel], dict[str, dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
     """Freeze the champions with everything live inference needs; the map's id is the hash of its content.
 
+    Challengers that were taken in on their record keep their places while the registry finds nothing against them.
+
     Models are copied to production by their hash, so that training anew changes nothing that is live. Returns the
     models, the map's entry in the history, the log and the map, in the order they are saved in: the map names nothing
     that is not there yet. The same champions promoted again leave every file as it is.
     """
-    document, models = freeze(champion_registry, pair_models, features, backtest, production, code_stamp())
     lines = log.checked(production_log)
-    changes = diff(_known(production_history, log.current(lines)), document)
+    before = known(production_history, log.current(lines))
+    pairs = _pairs(champion_registry, before, lines, champions)
+    document, models = freeze(champion_registry, pairs, pair_models, features, backtest, production, code_stamp())
+    changes = diff(before, document)
     lines = log.appended(lines, "promote", document, changes, run_record)
     LOGGER.info("%s", "\n".join(changes.lines()))
     return models, {document["id"][:HISTORY_ID]: document}, lines, document
@@ -70,10 +79,13 @@ def promote_preview(
     features: FeatureParams,
     backtest: BacktestParams,
     production: ProductionParams,
+    champions: ChampionParams,
     production_map: dict[str, Any] | None,
+    production_log: list[dict[str, Any]] | None,
 ) -> dict[str, Any]:
     """What promotion would change in the production map there is now; nothing of production is written."""
-    document, _ = freeze(champion_registry, pair_models, features, backtest, production, code_stamp())
+    pairs = _pairs(champion_registry, production_map, log.checked(production_log), champions)
+    document, _ = freeze(champion_registry, pairs, pair_models, features, backtest, production, code_stamp())
     changes = diff(production_map, document)
     LOGGER.info("%s", "\n".join(changes.lines()))
     return {
@@ -85,17 +97,52 @@ def promote_preview(
     }
 
 
+def _pairs(
+    registry: Mapping[str, Any], before: Mapping[str, Any] | None, lines: log.Log, params: ChampionParams
+) -> tuple[str, ...]:
+    """What promotion puts into production: champions, and challengers taken in on their record that may stay."""
+    champions = [entry["pair_id"] for entry in registry["champions"]]
+    there = {entry["pair_id"] for entry in (before or {"pairs": ()})["pairs"]}
+    kept = [pair_id for pair_id in log.taken(lines) if pair_id in there and stands(registry, pair_id)]
+    return lined_up(registry, champions, kept, params).pairs
+
+
+def lined_up(
+    registry: Mapping[str, Any], champions: Sequence[str], challengers: Sequence[str], params: ChampionParams
+) -> Lineup:
+    """Pairs of a registry with others as challengers in their midst."""
+    entries = entries_of(registry)
+
+    def contenders(pair_ids: Sequence[str]) -> list[Contender]:
+        found = (entries[pair_id] for pair_id in pair_ids)
+        return [Contender(Pair(entry["dependent"], entry["independent"]), entry["cluster"]) for entry in found]
+
+    return line_up(contenders(champions), contenders(challengers), params)
+
+
+def entries_of(registry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Every candidate of a registry by pair id, champions first."""
+    return {entry["pair_id"]: entry for entry in (*registry["champions"], *registry["rejected"])}
+
+
+def stands(registry: Mapping[str, Any], pair_id: str) -> bool:
+    """Whether a registry has a pair that is no champion, and finds nothing against it but evidence or a place."""
+    entry = next((entry for entry in registry["rejected"] if entry["pair_id"] == pair_id), None)
+    return entry is not None and {failure["kind"] for failure in entry["failures"]} <= champion_rules.CURABLE
+
+
 def freeze(
     champion_registry: Mapping[str, Any],
+    pair_ids: Sequence[str],
     pair_models: Partitions,
     features: FeatureParams,
     backtest: BacktestParams,
     production: ProductionParams,
     core_code: str,
 ) -> tuple[dict[str, Any], dict[str, StoredModel]]:
-    """The production map of a registry, as plain values, and its models by hash.
+    """The production map of pairs of a registry, as plain values, and its models by hash.
 
-    The same registry, parameters and code of the core give the same map.
+    The same registry, pairs, parameters and code of the core give the same map.
 
     Raises
     ------
@@ -108,7 +155,8 @@ def freeze(
     validity["expires"] = pd.Timestamp(validity["formation_end"]) + pd.Timedelta(production.valid_days, unit="D")
     models: dict[str, StoredModel] = {}
     pairs, market_symbols = [], set()
-    for entry in champion_registry["champions"]:
+    entries = entries_of(champion_registry)
+    for entry in (entries[pair_id] for pair_id in pair_ids):
         model = None
         if entry["model"] is not None:
             stored = _judged(entry["model"], pair_models, spec)
@@ -188,7 +236,7 @@ def _judged(model: Mapping[str, str], pair_models: Partitions, spec: str) -> Sto
     return stored
 
 
-def _known(history: Partitions, id_: str | None) -> dict[str, Any] | None:
+def known(history: Partitions, id_: str | None) -> dict[str, Any] | None:
     """The map the log says is in production; None where there is none, or where the history was begun anew."""
     if id_ is not None and id_[:HISTORY_ID] not in history:
         LOGGER.warning("map %s is not in the history any more: every pair counts as one that enters", id_[:12])

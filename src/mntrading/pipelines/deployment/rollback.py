@@ -44,8 +44,8 @@ def rollback(
     wanted = production.rollback_to
     id_ = _before(lines) if wanted is None else _named(production_history, wanted)
     document = _whole(production_history, id_)
-    _check_readable(document, lines)
-    _check_models(document, production_models)
+    check_readable(document, lines)
+    check_models(document, production_models)
     now = log.current(lines)
     known = None if now is None or now[:HISTORY_ID] not in production_history else _whole(production_history, now)
     changes = diff(known, document)
@@ -94,7 +94,7 @@ def _whole(history: Partitions, id_: str) -> dict[str, Any]:
     return document
 
 
-def _check_readable(document: Mapping[str, Any], lines: log.Log) -> None:
+def check_readable(document: Mapping[str, Any], lines: log.Log) -> None:
     """Refuse a map with parameters that this code does not know: live inference could make nothing of it."""
     unknown = unreadable(document)
     if unknown:
@@ -107,11 +107,11 @@ def _check_readable(document: Mapping[str, Any], lines: log.Log) -> None:
 
 def _revision(document: Mapping[str, Any], lines: log.Log) -> str:
     """Revision of the code a map was last promoted by."""
-    by = [line["revision"] for line in lines if line["action"] == "promote" and line["map_id"] == document["id"]]
+    by = [line["revision"] for line in lines if line["action"] != "rollback" and line["map_id"] == document["id"]]
     return str(by[-1]) if by else "the revision it was promoted by"
 
 
-def _check_models(document: Mapping[str, Any], models: Partitions) -> None:
+def check_models(document: Mapping[str, Any], models: Partitions) -> None:
     """Refuse a map without the very models it was promoted with."""
     for sha, uri in sorted({(e["model"]["sha256"], e["model"]["uri"]) for e in document["pairs"] if e["model"]}):
         what = "is missing"

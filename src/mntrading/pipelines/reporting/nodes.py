@@ -13,19 +13,20 @@ import plotly.graph_objects as go
 from mntrading.core.bars import timeframe_ms
 from mntrading.core.features import build_spread, warm_up_bars
 from mntrading.core.roster import Roster
-from mntrading.datasets import BarStore, Partitions
+from mntrading.datasets import BarStore, Partitions, Unavailable
 from mntrading.params import BacktestParams, Block, FeatureParams, ReportingParams, ScreeningParams, StatisticsParams
 from mntrading.pipelines.common import digest
 from mntrading.pipelines.deployment.inference import item_of
 from mntrading.pipelines.reporting.sheets import sheet_addresses
 from mntrading.reporting.account_sections import PAIRS, pairs_figure, paper_figures
 from mntrading.reporting.context import ReportContext
-from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research
+from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research, Shadow
 from mntrading.reporting.figures import draw
 from mntrading.reporting.health import health_figures
 from mntrading.reporting.render import render_html, render_markdown
 from mntrading.reporting.screen_figures import screen_figures
 from mntrading.reporting.sections import latest_context, research_context
+from mntrading.reporting.shadow import CHALLENGERS, PRODUCTION, shadow_figures
 from mntrading.reporting.tear_sheets import PORTFOLIO
 
 RESEARCH_HTML = "_research_report.html"
@@ -77,6 +78,8 @@ def render_report(
     paper_account: dict[str, Any],
     paper_equity: Partitions,
     production_log: list[dict[str, Any]] | None,
+    shadow_record: dict[str, Any] | Unavailable | None,
+    shadow_equity: Partitions | Unavailable,
     ohlcv_1h: BarStore,
     ohlcv_5m: BarStore,
     markets: dict[str, Any],
@@ -109,16 +112,35 @@ def render_report(
     equity = pd.concat([paper_equity[day] for day in sorted(paper_equity)])
     live = Live(
         production_map, current, signals[stamp], latest_orders, monitoring, paper_account, equity,
-        position_state["pairs"], production_log or [],
+        position_state["pairs"], production_log or [], _shadow(shadow_record, shadow_equity, equity),
     )  # fmt: skip
     context = _with_sheets(latest_context(research, live, LATEST_HTML), research, f"../backtest_results/{SHEETS}")
     points = reporting.max_points
     figures = draw(research) | health_figures(monitoring) | paper_figures(live, max_points=points)
+    figures |= shadow_figures(live.shadow, max_points=points)
     recent = _recent_z(ohlcv_5m, production_map, pd.Timestamp(latest_orders["bar_close"]))
     if recent:
         levels = {entry["pair_id"]: entry["rule"] for entry in production_map["pairs"]}
         figures[PAIRS] = pairs_figure(recent, levels, max_points=points)
     return render_markdown(context, figures), render_html(context, figures)
+
+
+def _shadow(
+    record: dict[str, Any] | Unavailable | None, equity: Partitions | Unavailable, production: pd.DataFrame
+) -> Shadow:
+    """The challengers' record and both accounts since it began; or why there is none to be shown."""
+    nothing = pd.DataFrame()
+    if isinstance(record, Unavailable):
+        return Shadow(None, nothing, record.why, record.trouble)
+    if record is None:
+        return Shadow(None, nothing, "none has run yet", trouble=False)
+    if isinstance(equity, Unavailable):
+        return Shadow(None, nothing, equity.why, equity.trouble)
+    since = pd.Timestamp(record["since"])
+    days = [day for day in sorted(equity) if day >= f"{since:%Y-%m-%d}"]
+    mine = pd.concat([equity[day]["equity"] for day in days]) if days else pd.Series(dtype="float64")
+    both = pd.DataFrame({PRODUCTION: production["equity"], CHALLENGERS: mine}).dropna()
+    return Shadow(record, both.loc[both.index >= since], "", trouble=False)
 
 
 def _recent_z(ohlcv_5m: BarStore, production_map: Mapping[str, Any], bar_close: pd.Timestamp) -> dict[str, pd.Series]:

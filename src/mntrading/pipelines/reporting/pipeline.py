@@ -36,6 +36,8 @@ LIVE = [
     "paper_account",
     "paper_equity",
     "production_log_stored",
+    "shadow_record",
+    "shadow_paper_equity",
 ]
 
 
