@@ -198,8 +198,9 @@ def live_through(
     live, _ = catalog_of(root, env, given | source)
     for name in ("pair_models", "run_record"):
         live[name] = research[name]
-    promote = pipelines["promote"]
+    promote = pipelines["promote"].only_nodes("promote")
     cycle = pipelines["short_cycle"] - pipelines["short_cycle"].only_nodes("render_report", "watch_production")
+    cycle -= cycle.only_nodes_with_tags("shadow")
     live["monitoring"] = MemoryDataset()
     registry = registry_of(entry, research)
     live["champion_registry"].save(registry)

@@ -17,12 +17,20 @@ from mntrading.core.estimators import FittedModel
 from mntrading.core.features import spec_hash
 from mntrading.core.novelty import Novelty
 from mntrading.core.training import TrainedModel
-from mntrading.datasets import ArtifactDataset, PartitionedArtifactDataset, Partitions, StoredModel
+from mntrading.datasets import (
+    KEPT,
+    ArtifactDataset,
+    GuardedArtifactDataset,
+    PartitionedArtifactDataset,
+    Partitions,
+    StoredModel,
+)
 from mntrading.datasets.storage import canonical_json
 from mntrading.kernels import code_stamp
 from mntrading.pipelines.common import digest
 from mntrading.pipelines.deployment.promotion import promote
 from mntrading.pipelines.deployment.rollback import rollback
+from mntrading.pipelines.deployment.shadow import freeze_shadow
 
 LABELS = parameters(Path(__file__).parents[2] / "conf")["feature_engineering"].labels
 AS_OF = "2025-02-24T00:00:00Z"
@@ -59,6 +67,14 @@ def champion(pair_id: str, model: dict[str, str] | None = None, **rule: Any) -> 
     }  # fmt: skip
 
 
+def challenger(
+    pair_id: str, *kinds: str, flagged: bool = True, cluster: int = 2, model: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """A candidate that failed by rules of these kinds, ``evidence`` where none is named."""
+    failures = [{"kind": kind} for kind in kinds or ("evidence",)]
+    return champion(pair_id, model) | {"cluster": cluster, "challenger": flagged, "failures": failures}
+
+
 def registry_of(params: Any, champions: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
     """A registry made with these parameters by the code there is."""
     features = params.feature_engineering.features
@@ -69,7 +85,7 @@ def registry_of(params: Any, champions: list[dict[str, Any]], **changes: Any) ->
     return {
         "as_of": AS_OF, "inputs": {"roster": "1" * 64}, "parameters": made_with, "feature_spec": spec_hash(features),
         "core_code": code_stamp(), "formation_start": "2025-01-25T00:00:00Z", "formation_end": AS_OF,
-        "champions": champions, "rejected": [], **changes,
+        "champions": [entry | {"challenger": False} for entry in champions], "rejected": [], **changes,
     }  # fmt: skip
 
 
@@ -98,6 +114,12 @@ class Desk:
         self.models = PartitionedArtifactDataset(
             path=str(models / "production"), format="model", append=True, missing_ok=True
         )
+        self.shadow_map = GuardedArtifactDataset(
+            filepath=str(models / "shadow_map.json"), format="json", schema="production_map", missing_ok=True
+        )
+        self.shadow_log = GuardedArtifactDataset(
+            filepath=str(models / "shadow_log.jsonl"), format="jsonl", schema="production_log", missing_ok=True
+        )
 
     def trained(self, threshold: float | None = None, seed: int = 0) -> dict[str, str]:
         """A registry's reference to a model that is trained now, in place of the one before."""
@@ -114,11 +136,25 @@ class Desk:
         """Promote, and save what it gives in its order."""
         made = promote(
             registry, self.pair_models, self.params.feature_engineering.features, self.params.backtest,
-            production or self.params.production, self.history.load(), self.log.load(), self.record(),
+            production or self.params.production, self.params.champions, self.history.load(), self.log.load(),
+            self.record(),
         )  # fmt: skip
         for dataset, data in zip((self.models, self.history, self.log, self.map), made, strict=True):
             dataset.save(data)
         return made[-1]
+
+    def freeze_shadow(self, registry: dict[str, Any], **changes: Any) -> dict[str, Any] | None:
+        """Freeze the shadow beside production, and save what it gives in its order."""
+        own = self.params.production
+        own = own.model_copy(update={"shadow": own.shadow.model_copy(update=changes)})
+        made = freeze_shadow(
+            registry, self.pair_models, self.params.feature_engineering.features, self.params.backtest, own,
+            self.params.champions, self.map.load(), self.shadow_log.load(), self.record(),
+        )  # fmt: skip
+        for dataset, data in zip((self.models, self.shadow_log, self.shadow_map), made, strict=True):
+            if data is not KEPT:
+                dataset.save(data)
+        return self.shadow_map.load()
 
     def rollback(self, to: str | None = None) -> dict[str, Any]:
         """Roll back, and save what it gives in its order."""

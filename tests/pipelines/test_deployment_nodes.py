@@ -135,7 +135,8 @@ def promoted(registry: dict[str, Any], spec: Any, backtest: Any, params: Any) ->
     registry = registry | {
         "inputs": {}, "parameters": made_with, "feature_spec": spec_hash(spec), "core_code": code_stamp()
     }  # fmt: skip
-    document, models = freeze(registry, {}, spec, backtest, params.production, code_stamp())  # type: ignore[arg-type]
+    ids = [entry["pair_id"] for entry in registry["champions"]]
+    document, models = freeze(registry, ids, {}, spec, backtest, params.production, code_stamp())  # type: ignore[arg-type]
     assert models == {}
     return document
 

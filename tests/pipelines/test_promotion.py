@@ -30,7 +30,8 @@ def frozen(desk: Desk, registry: dict[str, Any], **changes: Any) -> dict[str, An
     features, backtest = desk.params.feature_engineering.features, desk.params.backtest
     given = {"features": features, "backtest": backtest, "production": desk.params.production} | changes
     code = given.pop("core_code", code_stamp())
-    document, _ = freeze(registry, desk.pair_models, **given, core_code=code)
+    ids = [entry["pair_id"] for entry in registry["champions"]]
+    document, _ = freeze(registry, ids, desk.pair_models, **given, core_code=code)
     return document
 
 
@@ -224,7 +225,7 @@ def test_a_preview_says_what_promotion_then_does(desk: Desk, params: Any, tmp_pa
     def preview(registry: dict[str, Any]) -> dict[str, Any]:
         made = promote_preview(
             registry, desk.pair_models, params.feature_engineering.features, params.backtest, params.production,
-            desk.map.load(),
+            params.champions, desk.map.load(), desk.log.load(),
         )  # fmt: skip
         dataset = ArtifactDataset(filepath=str(tmp_path / "p.json"), format="json", schema="promotion_preview")
         dataset.save(made)

@@ -19,7 +19,7 @@ from mntrading.core.performance import Performance
 from mntrading.core.roster import Roster, RosterPair
 from mntrading.core.schedule import Fold
 from mntrading.core.types import Pair
-from mntrading.datasets import BarsDataset, BarsUpdate, Commit, PartitionedArtifactDataset
+from mntrading.datasets import BarsDataset, BarsUpdate, Commit, PartitionedArtifactDataset, Unavailable
 from mntrading.datasets.validation import check_document
 from mntrading.params import BLOCKS
 from mntrading.pipelines.common import digest
@@ -200,6 +200,8 @@ def entries(path, pairs, params):
         "position_state": {"as_of": "2024-01-16T00:00:00Z", "pairs": {}},
         "paper_account": account,
         "production_log_stored": [],
+        "shadow_record": Unavailable("the shadow's state was altered.\nNext: remove it"),
+        "shadow_paper_equity": {},
         "latest_orders": orders,
         "monitoring": {"level": "ok", "reason": "no pair is in production", "pairs": []},
     } | {f"params:{name}": given[name] for name in ("screening", "backtest", "statistics", "reporting")}

@@ -192,10 +192,11 @@ def test_k_rollbacks_after_n_promotions_lead_to_the_map_k_before(n: int, data: s
 
 
 @pytest.mark.parametrize("given", [123456, 12e4, "0xab", "ABC", "", "latest"])
-def test_an_id_is_text_of_hexadecimal_digits(given: Any) -> None:
+def test_an_id_is_text_of_hexadecimal_digits(given: Any, params: Any) -> None:
+    shadow = params.production.shadow
     with pytest.raises(ValidationError, match="rollback_to"):
-        ProductionParams(valid_days=1, rollback_to=given)
-    assert ProductionParams(valid_days=1, rollback_to="12ab").rollback_to == "12ab"
+        ProductionParams(valid_days=1, rollback_to=given, shadow=shadow)
+    assert ProductionParams(valid_days=1, rollback_to="12ab", shadow=shadow).rollback_to == "12ab"
 
 
 def test_a_map_in_the_history_has_the_bytes_of_the_map(desk: Desk) -> None:

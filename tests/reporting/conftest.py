@@ -12,7 +12,8 @@ from mntrading.core.performance import Performance
 from mntrading.core.roster import Roster, RosterPair
 from mntrading.core.schedule import Fold
 from mntrading.core.types import Pair
-from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research
+from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research, Shadow
+from mntrading.reporting.shadow import CHALLENGERS, PRODUCTION
 
 DAY = pd.Timedelta(1, unit="D")
 START = pd.Timestamp("2024-01-01", tz="UTC")
@@ -306,6 +307,26 @@ def health_of():
     return monitored
 
 
+def shadowed(index: pd.DatetimeIndex) -> Shadow:
+    """A challenger on trial that has earned more, and closed too few trades."""
+    figures = {
+        "since": f"{index[0]:%Y-%m-%dT%H:%M:%SZ}", "until": f"{index[-1]:%Y-%m-%dT%H:%M:%SZ}", "base": 100_000.0,
+        "n_days": 15.0, "champion": 0.001, "challenger": 0.004, "gap": 0.003, "gap_errors": 1.4,
+        "champion_drawdown": 0.002, "challenger_drawdown": 0.001, "trades": {"NEW-USDT__TRY-USDT": 1},
+        "n_trades_champion": 6, "n_trades_challenger": 7,
+    }  # fmt: skip
+    record = {
+        "since": figures["since"], "challengers": ["NEW-USDT__TRY-USDT"],
+        "replaced": {"NEW-USDT__TRY-USDT": ["OLD-USDT__TRY-USDT"]}, "figures": figures, "ready": False,
+        "rules": [
+            {"name": "min_days", "holds": True, "value": 15.0, "limit": 14.0, "words": "15.0 of 14 days"},
+            {"name": "min_trades", "holds": False, "value": 1.0, "limit": 5.0, "words": "1 of 5 closed trades"},
+        ],
+    }  # fmt: skip
+    equity = pd.DataFrame({PRODUCTION: [100_000.0, 100_200.0, 100_100.0]}, index=index)
+    return Shadow(record, equity.assign(**{CHALLENGERS: [100_000.0, 100_300.0, 100_400.0]}), "", trouble=False)
+
+
 @pytest.fixture
 def live(research):
     signal = {
@@ -367,8 +388,9 @@ def live(research):
         "strategy": research.strategy.model_dump(mode="json"),
     }
     return Live(
-        production, True, (signal,), orders, monitored(GOOD.id), account, equity, {GOOD.id: {"strategy": state}}, log
-    )
+        production, True, (signal,), orders, monitored(GOOD.id), account, equity, {GOOD.id: {"strategy": state}}, log,
+        shadowed(index),
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -382,4 +404,7 @@ def idle(live):
     }
     account = {**live.account, "before": None, "fills": [], "book": {"cash": 100_000.0, "holdings": []}}
     nothing = {"level": "ok", "reason": "no pair is in production", "pairs": []}
-    return Live({**live.production_map, "pairs": []}, True, (), orders, nothing, account, live.equity[:1], {}, [])
+    return Live(
+        {**live.production_map, "pairs": []}, True, (), orders, nothing, account, live.equity[:1], {}, [],
+        Shadow(None, pd.DataFrame(), "none has run yet", trouble=False),
+    )  # fmt: skip

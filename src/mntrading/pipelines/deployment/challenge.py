@@ -18,7 +18,7 @@ from mntrading.pipelines.deployment import production_log as log
 from mntrading.pipelines.deployment.changes import Changes, diff
 from mntrading.pipelines.deployment.promotion import HISTORY_ID, known
 from mntrading.pipelines.deployment.rollback import check_models, check_readable
-from mntrading.pipelines.deployment.shadow import RECORD, figures_of
+from mntrading.pipelines.deployment.shadow import RECORD, figures_of, whole
 
 LOGGER = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def _claim(
     """The claim of the challengers, held against everything but the rules."""
     document = _had(shadow_map, MAP, _PROMOTE)
     lines = log.checked(_had(shadow_log, log.SHADOW, _PROMOTE), log.SHADOW)
-    record = _had(shadow_record, RECORD, _CYCLE)
+    record = whole(_had(shadow_record, RECORD, _CYCLE))
     if content_hash({key: value for key, value in document.items() if key != "id"}) != document["id"]:
         raise ArtifactError("its content does not match its id: it was altered", where=MAP, fix=_PROMOTE)
     line = lines[-1]

@@ -115,15 +115,28 @@ def open_shadow(
     if idle is not None:
         LOGGER.info("no challenger runs in shadow: %s", idle.why)
         return idle, idle, idle
-    if _continues(shadow_record, lines[-1]):
-        return KEPT, KEPT, KEPT
-    LOGGER.info("a record in shadow begins: %s", ", ".join(lines[-1]["challengers"]))
-    return position_state, paper_account, latest_orders
+    begins = not _continues(shadow_record, lines[-1])
+    LOGGER.info(
+        "shadow, on paper from here: production with %s%s", ", ".join(lines[-1]["challengers"]),
+        "; their record begins" if begins else "",
+    )  # fmt: skip
+    return (position_state, paper_account, latest_orders) if begins else (KEPT, KEPT, KEPT)
 
 
 def _continues(record: Mapping[str, Any] | None, line: Mapping[str, Any]) -> bool:
     """Whether a stored record is of the challengers that are on trial."""
-    return record is not None and set(record["challengers"]) == set(line["challengers"])
+    return record is not None and set(whole(record)["challengers"]) == set(line["challengers"])
+
+
+def whole(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stored record, held to its id."""
+    if content_hash({key: value for key, value in record.items() if key != "id"}) != record["id"]:
+        raise ArtifactError(
+            "its content does not match its id: it was altered since it was written",
+            where=RECORD,
+            fix="remove it: another record begins with the next kedro run --pipelines short_cycle",
+        )
+    return record
 
 
 def keep_record(
@@ -169,7 +182,7 @@ def keep_record(
         "shadow: gap %.2f%% in %.1f days, %d of %d rules hold", found.gap * 100, found.n_days,
         sum(rule.holds for rule in checked), len(checked),
     )  # fmt: skip
-    return {
+    record = {
         **header(bar_close, made_from, {"shadow": production.shadow}),
         "map_id": shadow_state["map_id"],
         "production_map_id": line["production_map_id"],
@@ -188,11 +201,11 @@ def keep_record(
             "n_trades_challenger": trades["challenger"].total(),
         },
         "doubts": doubts,
-        "rules": [
-            {**asdict(rule), "value": number(rule.value), "limit": number(rule.limit)} for rule in checked
-        ],
+        "rules": [{**asdict(rule), "value": number(rule.value), "limit": number(rule.limit)} for rule in checked],
         "ready": all(rule.holds for rule in checked),
-    }  # fmt: skip
+    }
+    record["id"] = content_hash(record)
+    return record  # fmt: skip
 
 
 def figures_of(record: Mapping[str, Any]) -> Comparison:
