@@ -217,7 +217,7 @@ def rules(
         told = f"{found.gap_errors:.1f}" if np.isfinite(found.gap_errors) else "no known number"
         asked.append(
             Rule("min_gap_errors", found.gap_errors >= params.min_gap_errors, found.gap_errors, params.min_gap_errors,
-                 f"the daily gap is {told} of its standard errors, {params.min_gap_errors:g} are needed")
+                 f"the daily gap is {told} of its standard errors, at least {params.min_gap_errors:g} is needed")
         )  # fmt: skip
     return (
         *asked,

@@ -39,7 +39,7 @@ def paper_figures(live: Live, *, max_points: int) -> dict[str, go.Figure]:
     if not _has_traded(live):
         return {}
     curve = live.equity[["equity"]].set_axis(["Paper account"], axis=1)
-    return {PAPER: equity_figure(curve, [], max_points=max_points)}
+    return {PAPER: equity_figure(curve, [], max_points=max_points).update_yaxes(tickformat=".2~%")}
 
 
 def pairs_figure(

@@ -8,6 +8,7 @@ from typing import Any, Final
 import pandas as pd
 import plotly.graph_objects as go
 
+from mntrading.reporting import style
 from mntrading.reporting.context import Section, table
 from mntrading.reporting.evidence import Shadow
 from mntrading.reporting.figures import equity_figure
@@ -81,7 +82,10 @@ def shadow_figures(shadow: Shadow, *, max_points: int) -> dict[str, go.Figure]:
     step = shadow.equity.index[1] - shadow.equity.index[0]
     base = shadow.record["figures"]["base"]
     first = pd.DataFrame(base, index=shadow.equity.index[:1] - step, columns=shadow.equity.columns)
-    return {FIGURE: equity_figure(pd.concat([first, shadow.equity]), [], max_points=max_points)}
+    figure = equity_figure(pd.concat([first, shadow.equity]), [], max_points=max_points)
+    for trace in figure.data:
+        trace.line.update(color=style.ROSTER if trace.name == CHALLENGERS else style.CHAMPIONS, width=1.4)
+    return {FIGURE: figure.update_yaxes(tickformat=".2~%")}
 
 
 def _has_traded(shadow: Shadow) -> bool:
