@@ -76,6 +76,9 @@ kill-loop: .venv/.dev ## Ingestion and every kind of save, killed at random mome
 kill-cycle: .venv/.dev ## A live cycle killed at random moments, and what the next one makes of it
 	$(BIN)/python tests/faults/kill_cycle.py --kills 100
 
+shadow-cycle: .venv/.dev ## Challengers in shadow: production's bits, damages, kills, promotion on the record, rollback
+	$(BIN)/python tests/faults/shadow_cycle.py
+
 refusals: .venv/.dev ## Every way live inputs can be wrong: what is said, what is traded, what is left
 	$(BIN)/python tests/faults/refusals.py
 

@@ -27,7 +27,7 @@ from pydantic import BaseModel
 from mntrading import tracking
 from mntrading.configuration import is_remote, local_root
 from mntrading.core.errors import ArtifactError, DoubtError, LockedError, MNTradingError, ParameterError
-from mntrading.datasets import ArtifactDataset, PartitionedArtifactDataset
+from mntrading.datasets import ArtifactDataset, Guarded, PartitionedArtifactDataset
 from mntrading.params import BLOCKS
 from mntrading.runs import JOURNAL, RunRecord
 
@@ -283,7 +283,8 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]
 
     def _log_entry(self, name: str, catalog: DataCatalog) -> None:
         dataset = catalog[name]
-        if not isinstance(dataset, ArtifactDataset | PartitionedArtifactDataset):
+        # what the shadow could not save may not be readable either, and stops nobody
+        if not isinstance(dataset, ArtifactDataset | PartitionedArtifactDataset) or isinstance(dataset, Guarded):
             return
         mlflow.set_tag(f"sha256.{name}", dataset.digest())
         wanted = (dataset.metadata or {}).get("mlflow")

@@ -253,24 +253,27 @@ def _fetch(
     of: Collection[str] | None = None,
 ) -> Iterator[BarsUpdate]:
     """What is missing of each job's bars, in pieces; a table of it at the end, whatever happens."""
-    source = open_source(market)
+    # some sources take a second to open, and a live cycle often has nothing to ask for
+    source = open_source(market) if jobs else None
+    identity = markets["source"] if source is None else source.identity
     damage = stored.damage(hashes=verify == "hashes", of=of)
     if damage:
         LOGGER.warning("bars %s: %s; put in quarantine, to be fetched again", timeframe, damage)
     # an update without bars first: a store exists, and is of one market only, even when there is nothing to fetch
-    yield BarsUpdate(source.identity, damage=damage)
+    yield BarsUpdate(identity, damage=damage)
     if damage:
         stored = stored.reload()
     as_of = bars.to_ms(pd.Timestamp(markets["as_of"]))
     gone = [symbol for symbol in stored if not markets["symbols"].get(symbol, {"listed": True})["listed"]]
     account = Account(timeframe, jobs, stored, n_missing(jobs, stored, timeframe, as_of, ingestion), gone)
     try:
-        yield from _updates(fetch_all(source, jobs, stored, timeframe, as_of, ingestion), source.identity, account)
+        if source is not None:
+            yield from _updates(fetch_all(source, jobs, stored, timeframe, as_of, ingestion), identity, account)
     finally:
         account.close()
     if jobs and not account.n_with_bars:
         raise account.first_error or SourceError(
-            f"{source.identity} gave no {timeframe} bars from {ingestion.since_utc} on for any of {len(jobs)} symbols",
+            f"{identity} gave no {timeframe} bars from {ingestion.since_utc} on for any of {len(jobs)} symbols",
             where="ingestion.since_utc",
             fix="kedro run --pipelines ingestion --params ingestion.since_utc=… (an earlier or later time)",
         )
