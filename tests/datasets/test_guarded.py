@@ -10,6 +10,7 @@ from mntrading.datasets import (
     KEPT,
     GuardedArtifactDataset,
     GuardedBarsDataset,
+    GuardedDatedDataset,
     GuardedPartitionsDataset,
     Unavailable,
 )
@@ -60,4 +61,9 @@ def test_folders_and_bars_are_guarded_too(tmp_path: Path) -> None:
     assert dict(folder.load()) == {"a": 1}
     folder.save(Unavailable("no bars"))
     assert folder.load() == Unavailable("no bars")
+    signals = GuardedDatedDataset(path=str(tmp_path / "dated"), format="json")
+    signals.save({"20250224T000000Z": 1})
+    assert dict(signals.load()) == {"20250224T000000Z": 1}
+    signals.save({"no day": 1})
+    assert isinstance(signals.load(), Unavailable)
     assert isinstance(GuardedBarsDataset(path=str(tmp_path / "x.parquet"), timeframe="5m").load(), Unavailable)

@@ -185,7 +185,7 @@ def damages(bench: Bench) -> Iterator[tuple[str, Callable[[Path], None], str]]:
     yield "model gone", lambda root: (root / model).unlink(), "in doubt"
     yield "state altered", altered("signals/shadow/_position_state.json", before={}), none
     yield "state gone", lambda root: (root / "signals/shadow/_position_state.json").unlink(), "Side by side"
-    yield "signals' manifest cut", cut("signals/shadow/_manifest.json"), none
+    yield "signals' manifest cut", cut(f"signals/shadow/_days/{scene.bar:%Y%m%d}.json"), none
     yield "account cut", cut("portfolio/shadow/paper_account.json"), none
     yield "orders cut", cut("portfolio/shadow/paper_orders.json"), none
     yield "equity cut", cut(day), none

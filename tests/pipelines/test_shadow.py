@@ -12,7 +12,7 @@ from kedro.pipeline import Node, Pipeline
 from made_production import AB, AS_OF, CD, EF, Desk, challenger, champion, registry_of
 
 from mntrading.core.errors import ArtifactError, MNTradingError
-from mntrading.datasets import KEPT, PartitionedArtifactDataset, Unavailable
+from mntrading.datasets import KEPT, DatedArtifactDataset, Unavailable
 from mntrading.datasets.storage import content_hash, plain
 from mntrading.datasets.validation import check_document
 from mntrading.pipelines.deployment import shadow
@@ -217,7 +217,7 @@ def test_trades_are_counted_from_book_to_book(tmp_path: Path) -> None:
         rows = [{"pair_id": p, "side": s, "units_dependent": u, "units_independent": -u} for p, s, u in held]
         return {"book": {"holdings": rows}}
 
-    dataset = PartitionedArtifactDataset(path=str(tmp_path / "history"), format="json", append=True)
+    dataset = DatedArtifactDataset(path=str(tmp_path / "history"), format="json")
     dataset.save({
         "20250224T000000Z": book((AB, 1, 9.0)),  # before the record: its exit is not counted
         "20250224T000500Z": book((CD, 1, 2.0)),

@@ -11,6 +11,7 @@ from kedro.io.core import DatasetError
 from mntrading.core.errors import MNTradingError
 from mntrading.datasets.artifact import ArtifactDataset, PartitionedArtifactDataset
 from mntrading.datasets.bars_store import BarsDataset
+from mntrading.datasets.dated import DatedArtifactDataset
 
 LOGGER = logging.getLogger(__name__)
 
@@ -100,11 +101,27 @@ class GuardedPartitionsDataset(Guarded, PartitionedArtifactDataset):
 
     .. code-block:: yaml
 
-        shadow_signals:
+        shadow_paper_equity:
           type: mntrading.datasets.GuardedPartitionsDataset
+          path: ${globals:storage.root}/portfolio/shadow/paper_equity
+          format: parquet
+          append: true
+    """
+
+
+class GuardedDatedDataset(Guarded, DatedArtifactDataset):
+    """``GuardedDatedDataset`` is a ``DatedArtifactDataset`` that stops no run.
+
+    Examples
+    --------
+    Using the YAML API:
+
+    .. code-block:: yaml
+
+        shadow_signals:
+          type: mntrading.datasets.GuardedDatedDataset
           path: ${globals:storage.root}/signals/shadow
           format: jsonl
-          append: true
     """
 
 

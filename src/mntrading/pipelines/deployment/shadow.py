@@ -16,7 +16,7 @@ import pandas as pd
 
 from mntrading.core.challenge import Comparison, compare, rules
 from mntrading.core.errors import ArtifactError, BarDataError
-from mntrading.datasets import KEPT, Kept, Partitions, StoredModel, Unavailable
+from mntrading.datasets import KEPT, DatedPartitions, Kept, Partitions, StoredModel, Unavailable
 from mntrading.datasets.storage import content_hash
 from mntrading.kernels import code_stamp
 from mntrading.params import BacktestParams, ChampionParams, FeatureParams, ProductionParams
@@ -145,11 +145,11 @@ def keep_record(
     shadow_state: dict[str, Any],
     shadow_account: dict[str, Any],
     shadow_equity: Partitions,
-    shadow_orders: Partitions,
+    shadow_orders: DatedPartitions,
     shadow_monitoring: dict[str, Any],
     paper_account: dict[str, Any],
     paper_equity: Partitions,
-    order_history: Partitions,
+    order_history: DatedPartitions,
     production: ProductionParams,
 ) -> dict[str, Any]:
     """The challengers' record beside production over the same bars, and which rules of promotion it keeps.
@@ -237,12 +237,14 @@ def _before(record: Mapping[str, Any], bar_close: pd.Timestamp) -> dict[str, Any
     return {"as_of": record["as_of"], "trades": record["trades"]}
 
 
-def _closed(history: Partitions, start: pd.Timestamp, end: pd.Timestamp) -> Counter[str]:
+def _closed(history: DatedPartitions, start: pd.Timestamp, end: pd.Timestamp) -> Counter[str]:
     """Trades of an account that were closed from the book of one bar to that of another, by pair."""
     first, last = stamp_of(start), stamp_of(end)
     books = [
         {row["pair_id"]: tuple(row[name] for name in _DIFFERS) for row in history[stamp]["book"]["holdings"]}
-        for stamp in history
+        for day in history.days
+        if f"{start:%Y%m%d}" <= day <= f"{end:%Y%m%d}"
+        for stamp in history.of_day(day)
         if first <= stamp <= last
     ]
     return Counter(
