@@ -23,6 +23,7 @@ from mntrading.core.errors import ArtifactError, LockedError
 pytestmark = pytest.mark.xdist_group("e2e")
 
 MAP, LOG = "models/production_map.json", "models/production_log.jsonl"
+SHADOW_LOG = "models/shadow_log.jsonl"
 REPORTS = re.compile(r"_report\.(md|html)$")
 
 
@@ -75,9 +76,10 @@ def test_a_full_cycle_and_its_stages_one_by_one_give_the_same_bytes(project: Pro
     assert (fresh.root / "backtest_results/_research_report.html").stat().st_size > 10_000
     mine, theirs = fresh.files(), project.files()
     assert set(mine) == set(theirs)
-    assert [name for name in mine if mine[name] != theirs[name] and not REPORTS.search(name)] == [LOG]
-    (here,), (there,) = fresh.lines(LOG), project.lines(LOG)
-    assert here | {"run_id": ""} == there | {"run_id": ""}
+    assert [name for name in mine if mine[name] != theirs[name] and not REPORTS.search(name)] == [LOG, SHADOW_LOG]
+    for log in (LOG, SHADOW_LOG):
+        (here,), (there,) = fresh.lines(log), project.lines(log)
+        assert here | {"run_id": ""} == there | {"run_id": ""}
 
 
 def test_a_promotion_is_seen_ahead_logged_once_and_rolled_back_byte_by_byte(project: Project, client: Any) -> None:

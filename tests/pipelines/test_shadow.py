@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from kedro.pipeline import Node, Pipeline
 from made_production import AB, AS_OF, CD, EF, Desk, challenger, champion, registry_of
 
 from mntrading.core.errors import ArtifactError, MNTradingError
-from mntrading.datasets import KEPT, DatedArtifactDataset, Unavailable
+from mntrading.datasets import KEPT, DatedArtifactDataset, PartitionedArtifactDataset, Unavailable
 from mntrading.datasets.storage import content_hash, plain
 from mntrading.datasets.validation import check_document
 from mntrading.pipelines.deployment import shadow
@@ -169,10 +170,16 @@ def test_a_shadow_of_another_registry_than_productions_is_refused(desk: Desk) ->
 # --- what the shadow goes on from -----------------------------------------------------------------------------
 
 
-def opened(desk: Desk, record: Any, *, production_map: Any = None, **changes: Any) -> Any:
+ACCOUNT = {"bar_close": AS_OF, "before": {}}
+BEGINS = ({"state": 1}, ACCOUNT, {"orders": 1})
+
+
+def opened(
+    desk: Desk, record: Any, *, production_map: Any = None, account: dict[str, Any] = ACCOUNT, **changes: Any
+) -> Any:
     own = desk.params.production
     production = own.model_copy(update={"shadow": own.shadow.model_copy(update=changes)})
-    documents = ({"state": 1}, {"account": 1}, {"orders": 1})
+    documents = ({"state": 1}, account, {"orders": 1})
     return shadow.open_shadow(
         desk.shadow_map.load(),
         desk.shadow_log.load(),
@@ -185,10 +192,10 @@ def opened(desk: Desk, record: Any, *, production_map: Any = None, **changes: An
 
 def test_a_record_begins_with_productions_state_account_and_orders(desk: Desk) -> None:
     on_trial(desk, challenger(CD))
-    assert opened(desk, None) == ({"state": 1}, {"account": 1}, {"orders": 1})
+    assert opened(desk, None) == BEGINS
     other = recorded(desk) | {"challengers": [EF]}
     other["id"] = content_hash({key: value for key, value in other.items() if key != "id"})
-    assert opened(desk, other) == ({"state": 1}, {"account": 1}, {"orders": 1})
+    assert opened(desk, other) == BEGINS
 
 
 def test_a_record_of_these_challengers_goes_on_with_what_the_shadow_has(desk: Desk) -> None:
@@ -196,6 +203,14 @@ def test_a_record_of_these_challengers_goes_on_with_what_the_shadow_has(desk: De
     assert opened(desk, recorded(desk)) == (KEPT, KEPT, KEPT)
     with pytest.raises(ArtifactError, match="altered"):
         opened(desk, recorded(desk) | {"since": AS_OF})
+
+
+def test_a_record_begins_again_with_another_account_of_production(desk: Desk) -> None:
+    on_trial(desk, challenger(CD))
+    first = ACCOUNT | {"before": None}
+    assert opened(desk, recorded(desk), account=first) == ({"state": 1}, first, {"orders": 1})
+    # the first bar of both, asked for again
+    assert opened(desk, recorded(desk), account=first | {"bar_close": GOOD["since"]}) == (KEPT, KEPT, KEPT)
 
 
 def test_where_nothing_is_to_be_followed_that_is_no_trouble(desk: Desk) -> None:
@@ -228,6 +243,72 @@ def test_trades_are_counted_from_book_to_book(tmp_path: Path) -> None:
     start, end = pd.Timestamp("2025-02-24T00:05:00Z"), pd.Timestamp("2025-02-24T00:15:00Z")
     assert shadow._closed(dataset.load(), start, end) == {CD: 1, EF: 1}
     assert shadow._closed(dataset.load(), end, end) == {}
+
+
+@dataclass
+class Books:
+    """Both accounts and their books, bar by bar, from one bar that they share."""
+
+    desk: Desk
+    equity: dict[str, list[float]] = field(default_factory=lambda: {"champion": [], "challenger": []})
+
+    def closed(self, number: int) -> pd.Timestamp:
+        return pd.Timestamp("2025-02-24T00:00:00Z") + number * pd.Timedelta(minutes=5)
+
+    def bar(self, number: int, record: Any, *, champion: Any, challenger: Any) -> dict[str, Any]:
+        """One more bar of equities and pairs held; its record."""
+        made = {}
+        for name, (worth, held) in (("champion", champion), ("challenger", challenger)):
+            self.equity[name] = [*self.equity[name][:number], worth]
+            root = self.desk.root / name
+            opens = [self.closed(k) - pd.Timedelta(minutes=5) for k in range(number + 1)]
+            equity = PartitionedArtifactDataset(path=str(root / "equity"), format="parquet", append=True)
+            frame = pd.DataFrame(
+                {"equity": self.equity[name]}, index=pd.DatetimeIndex(opens, name="timestamp").as_unit("ms")
+            )
+            equity.save({f"{day:%Y-%m-%d}": rows for day, rows in frame.groupby(frame.index.floor("D"))})
+            history = DatedArtifactDataset(path=str(root / "history"), format="json")
+            rows = [{"pair_id": p, "side": 1, "units_dependent": 1.0, "units_independent": -1.0} for p in held]
+            history.save({f"{self.closed(number):%Y%m%dT%H%M%SZ}": {"book": {"holdings": rows}}})
+            made[name] = (equity.load(), history.load())
+        at = f"{self.closed(number):%Y-%m-%dT%H:%M:%SZ}"
+        before = None if number == 0 else {"bar_close": f"{self.closed(number - 1):%Y-%m-%dT%H:%M:%SZ}"}
+        state = {"as_of": at, "map_id": self.desk.shadow_map.load()["id"], "doubts": {AB: ["no bars"]}}
+        account = {"bar_close": at, "before": before}
+        found = plain(
+            shadow.keep_record(
+                self.desk.shadow_log.load(), record, state, {"bar_close": at}, *made["challenger"],
+                {"level": "ok", "reason": ""}, account, *made["champion"], lenient(self.desk, min_days=0),
+            )
+        )  # fmt: skip
+        check_document(found, "shadow_record")
+        return dict(found)
+
+
+def test_a_record_is_kept_bar_by_bar_and_the_same_for_a_bar_asked_for_again(desk: Desk) -> None:
+    on_trial(desk, challenger(CD))
+    books = Books(desk)
+    first = books.bar(0, None, champion=(100.0, []), challenger=(100.0, []))
+    assert (first["since"], first["figures"]["gap"], first["ready"]) == ("2025-02-24T00:00:00Z", 0.0, False)
+    second = books.bar(1, first, champion=(100.0, [AB]), challenger=(101.0, [AB, CD]))
+    third = books.bar(2, second, champion=(99.0, []), challenger=(103.0, [AB]))
+    figures = third["figures"]
+    assert (figures["champion"], figures["challenger"]) == pytest.approx((-0.01, 0.03))
+    assert (figures["trades"], figures["n_trades_champion"], figures["n_trades_challenger"]) == ({CD: 1}, 1, 1)
+    assert (third["since"], third["doubts"], third["ready"]) == (first["since"], [], True)
+    assert books.bar(2, third, champion=(99.0, []), challenger=(103.0, [AB])) == third
+    with pytest.raises(MNTradingError, match="ahead of the newest bar"):
+        books.bar(1, third, champion=(100.0, []), challenger=(101.0, []))
+
+
+def test_a_record_that_begins_later_begins_with_productions_last_bar(desk: Desk) -> None:
+    on_trial(desk, challenger(CD))
+    books = Books(desk)
+    books.bar(0, None, champion=(100.0, []), challenger=(100.0, []))
+    books.bar(1, None, champion=(200.0, []), challenger=(500.0, []))  # of others on trial
+    begun = books.bar(2, None, champion=(202.0, []), challenger=(206.0, []))
+    assert (begun["since"], begun["figures"]["base"]) == ("2025-02-24T00:05:00Z", 200.0)
+    assert (begun["figures"]["champion"], begun["figures"]["challenger"]) == pytest.approx((0.01, 0.03))
 
 
 # --- promotion on the record ----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import pandas as pd
 
@@ -115,7 +115,7 @@ def open_shadow(
     if idle is not None:
         LOGGER.info("no challenger runs in shadow: %s", idle.why)
         return idle, idle, idle
-    begins = not _continues(shadow_record, lines[-1])
+    begins = not _continues(shadow_record, lines[-1], paper_account)
     LOGGER.info(
         "shadow, on paper from here: production with %s%s", ", ".join(lines[-1]["challengers"]),
         "; their record begins" if begins else "",
@@ -123,9 +123,14 @@ def open_shadow(
     return (position_state, paper_account, latest_orders) if begins else (KEPT, KEPT, KEPT)
 
 
-def _continues(record: Mapping[str, Any] | None, line: Mapping[str, Any]) -> bool:
-    """Whether a stored record is of the challengers that are on trial."""
-    return record is not None and set(whole(record)["challengers"]) == set(line["challengers"])
+def _continues(
+    record: Mapping[str, Any] | None, line: Mapping[str, Any], paper_account: Mapping[str, Any]
+) -> TypeGuard[Mapping[str, Any]]:
+    """Whether a stored record is of the challengers on trial, and of the account that production has now."""
+    if record is None or set(whole(record)["challengers"]) != set(line["challengers"]):
+        return False
+    begun_anew = paper_account["before"] is None
+    return not begun_anew or pd.Timestamp(record["since"]) == pd.Timestamp(paper_account["bar_close"])
 
 
 def whole(record: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -162,7 +167,7 @@ def keep_record(
         The record is of a later bar.
     """
     line, bar_close = log.checked(shadow_log, log.SHADOW)[-1], pd.Timestamp(shadow_state["as_of"])
-    known = shadow_record if shadow_record is not None and _continues(shadow_record, line) else None
+    known = shadow_record if _continues(shadow_record, line, paper_account) else None
     since = _shared_until(paper_account, bar_close) if known is None else pd.Timestamp(known["since"])
     before = None if known is None else _before(known, bar_close)
     start = since if before is None else pd.Timestamp(before["as_of"])
@@ -172,7 +177,14 @@ def keep_record(
     }
     mine, theirs = (_equity(equity, since) for equity in (shadow_equity, paper_equity))
     step = pd.Timestamp(shadow_account["bar_close"]) - mine.index[-1]
-    base = float(theirs.loc[theirs.index < since].iloc[-1])
+    shared = theirs.loc[theirs.index < since]
+    if shared.empty:
+        raise ArtifactError(
+            f"has no bar ahead of {since}, when the record begins",
+            where="portfolio/paper_equity",
+            fix=f"restore it from a backup, or remove {RECORD}: another record begins",
+        )
+    base = float(shared.iloc[-1])
     found = compare(theirs, mine, base=base, since=since, step=step)
     own = {pair_id: trades["challenger"][pair_id] for pair_id in line["challengers"]}
     doubts = _doubts(line["challengers"], shadow_state, shadow_monitoring)
