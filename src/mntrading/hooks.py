@@ -91,6 +91,26 @@ def is_tracked(parameters: Mapping[str, Any]) -> bool:
     return told in ("on", "true")
 
 
+def _services(context: KedroContext) -> tuple[dict[str, Any], dict[str, Any] | None, str | None]:
+    """Storage and its credentials, and the tracking store; None where nothing is tracked."""
+    storage = dict(context.config_loader["globals"]["storage"])
+    name = storage["credentials"]
+    credentials = context.config_loader["credentials"][name] if name else None
+    uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"] if is_tracked(context.params) else None
+    return storage, credentials, uri
+
+
+def services(context: KedroContext) -> list[str]:
+    """What a run in this environment leans on, a line each, now that they have answered.
+
+    Raises
+    ------
+    StoreError
+        The store's conditional writes are not what ``storage.lease`` needs.
+    """
+    return preflight.told(*_services(context))
+
+
 class RunHooks:
     """Refuses unknown parameters and second runs, and records who ran what, when, on which code."""
 
@@ -109,12 +129,7 @@ class RunHooks:
                 where="--params",
                 fix=f"use one of {sorted(BLOCKS)}",
             )
-        storage = context.config_loader["globals"]["storage"]
-        name = storage["credentials"]
-        credentials = context.config_loader["credentials"][name] if name else None
-        uri = None
-        if is_tracked(context.params):
-            uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
+        storage, credentials, uri = _services(context)
         preflight.fly(preflight.checks(storage, credentials, uri))
         self._lock = RootLock(storage, credentials)
 

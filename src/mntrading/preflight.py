@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from mntrading.configuration import is_remote
 from mntrading.core.errors import MNTradingError
+from mntrading.objects.conditional import probe
 from mntrading.objects.store import Store
 
 SECONDS: Final = 5.0
@@ -95,6 +96,28 @@ def fly(asked: list[Check], *, seconds: float = SECONDS) -> None:
     told = [_line(check, failures[check.name]) for check in asked if check.name in failures]
     if told:
         raise PreflightError("\n".join([f"{len(told)} of {len(asked)} services can't be used", *told]))
+
+
+def told(storage: Mapping[str, Any], credentials: Mapping[str, Any] | None, tracking_uri: str | None) -> list[str]:
+    """A line for each service that was found to answer; where runs need a lease, what its store is worth.
+
+    Raises
+    ------
+    StoreError
+        No lease can rest on the store, and ``storage.lease`` is ``strict``.
+    """
+    root, mode = str(storage["root"]), str(storage["lease"])
+    lines = [f"storage: {root} is on this machine" if not is_remote(root) else f"storage: {root} answers"]
+    if root.startswith("s3://") and mode != "off":
+        store = Store(root, credentials)
+        verdict = probe(store)
+        if mode == "strict":
+            verdict.require(store)
+        lines.append(f"lease: {mode}; {verdict}")
+    elif is_remote(root):
+        lines.append("lease: off; nothing keeps a second run from this root")
+    lines.append(f"MLflow: {tracking_uri} answers" if tracking_uri else "MLflow: off")
+    return lines
 
 
 def ask_mlflow(uri: str) -> None:

@@ -37,6 +37,22 @@ class Verdict:
         """Whether a lease can rest on it."""
         return self.known and self.winners == 1
 
+    def require(self, store: Store) -> None:
+        """Refuse a store on which no lease can rest.
+
+        Raises
+        ------
+        StoreError
+            It is not atomic.
+        """
+        if not self.atomic:
+            raise StoreError(
+                f"no lease can rest on this store: {self}",
+                where=store.shown,
+                fix="use a store with atomic conditional writes; or MNTRADING_LEASE=settled, which reads each claim "
+                "back after a pause; or MNTRADING_LEASE=off where nothing else can start a run (docs/operations.md)",
+            )
+
     def __str__(self) -> str:
         if not self.known:
             return "the store does not know If-None-Match: a second writer replaced the first one's object"

@@ -24,7 +24,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -147,7 +147,7 @@ class Lease:
         if before is not None and not before.released and before.quiet_seconds < self._ttl:
             raise self._held(before)
         if self._mode == "strict":
-            self._prove()
+            probe(self._store).require(self._store)
         epoch, token = (before.epoch if before else 0) + 1, secrets.token_hex(16)
         begun = clock()
         document = json.dumps({**about, "token": token}, sort_keys=True).encode()
@@ -239,16 +239,6 @@ class Lease:
 
     # -- looking
 
-    def _prove(self) -> None:
-        verdict = probe(self._store)
-        if not verdict.atomic:
-            raise StoreError(
-                f"no lease can rest on this store: {verdict}",
-                where=self._store.shown,
-                fix="use a store with atomic conditional writes; or MNTRADING_LEASE=settled, which reads each claim "
-                "back after a pause; or MNTRADING_LEASE=off where nothing else can start a run (docs/operations.md)",
-            )
-
     def _newest(self) -> int:
         """Number of the newest claim: what the pointer or the listing says, and from there on one by one."""
         pointer = (self._store.get(f"{_FOLDER}/latest") or b"0").decode("ascii", "replace")
@@ -293,6 +283,3 @@ def lease_of(
 
 def _name(epoch: int, ending: str) -> str:
     return f"{_FOLDER}/{epoch:06d}.{ending}"
-
-
-Guard = Callable[[str], None]

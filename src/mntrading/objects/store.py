@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO, Final
@@ -96,10 +96,34 @@ class Store:
                 raise
             return True
 
-    def put(self, name: str, body: bytes | BinaryIO, *, metadata: Mapping[str, str] | None = None) -> None:
-        """Write an object, in place of the one before."""
+    def put(self, name: str, body: bytes, *, metadata: Mapping[str, str] | None = None, md5: str | None = None) -> None:
+        """Write an object, in place of the one before; with an MD5 (base64) only if that is what arrives."""
+        checked = {"ContentMD5": md5} if md5 else {}
         with self._told(name):
-            self._client.put_object(Bucket=self.bucket, Key=self.key(name), Body=body, Metadata=dict(metadata or {}))
+            self._client.put_object(
+                Bucket=self.bucket, Key=self.key(name), Body=body, Metadata=dict(metadata or {}), **checked
+            )
+
+    @contextlib.contextmanager
+    def parts(self, name: str, *, metadata: Mapping[str, str] | None = None) -> Iterator[Callable[[bytes, str], None]]:
+        """Write an object in parts, each handed over with its MD5 (base64); published at the end, or not at all."""
+        of = {"Bucket": self.bucket, "Key": self.key(name)}
+        with self._told(name):
+            id_ = self._client.create_multipart_upload(**of, Metadata=dict(metadata or {}))["UploadId"]
+            done: list[dict[str, Any]] = []
+
+            def put_part(data: bytes, md5: str) -> None:
+                number = len(done) + 1
+                answer = self._client.upload_part(**of, UploadId=id_, PartNumber=number, Body=data, ContentMD5=md5)
+                done.append({"PartNumber": number, "ETag": answer["ETag"]})
+
+            try:
+                yield put_part
+                self._client.complete_multipart_upload(**of, UploadId=id_, MultipartUpload={"Parts": done})
+            except BaseException:
+                with contextlib.suppress(Exception):  # what has failed is told; the store forgets the parts in time
+                    self._client.abort_multipart_upload(**of, UploadId=id_)
+                raise
 
     def get(self, name: str) -> bytes | None:
         """Content of an object; None where there is none."""
