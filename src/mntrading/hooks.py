@@ -291,10 +291,10 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]
             if name.startswith("params:")
         }
         flat = {name: str(value) for name, value in _flatten_dict(typed, recursive=True, sep=".").items()}
-        fresh = {name: redacted(value) for name, value in flat.items() if name not in self._logged}
+        fresh = {name: value for name, value in flat.items() if name not in self._logged}
         if fresh:
             with tracking_runs.told():
-                mlflow.log_params(fresh)
+                mlflow.log_params(redact_tree(fresh, secrets_of(os.environ)))
             self._logged |= fresh
 
     @hook_impl

@@ -115,7 +115,9 @@ class FaultyWay:
                     if not self._exchange(client, server, head, buffer, kind):
                         return
 
-    def _exchange(self, client: socket.socket, server: socket.socket, head: bytes, buffer: bytearray, kind: Kind) -> bool:
+    def _exchange(
+        self, client: socket.socket, server: socket.socket, head: bytes, buffer: bytearray, kind: Kind
+    ) -> bool:
         """Pass a request's body on and its answer back; whether the connection can be used again."""
         fields = _fields(head)
         answers = bytearray()
@@ -214,7 +216,9 @@ def _drain(target: socket.socket, source: socket.socket, buffer: bytearray) -> b
 def _answer(client: socket.socket, kind: str, method: str) -> None:
     line, code = _S3_CODES[kind]
     body = b"" if method == "HEAD" else _BODY.format(code=code).encode()
-    head = f"HTTP/1.1 {line}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    head = (
+        f"HTTP/1.1 {line}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
     client.sendall(head.encode() + body)
 
 
