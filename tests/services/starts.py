@@ -13,7 +13,7 @@ from multiprocessing.synchronize import Event as EventType
 from typing import Any
 
 from mntrading.core.errors import LockedError, MNTradingError
-from mntrading.objects.lease import Lease
+from mntrading.objects.lease import SETTLE_SECONDS, Lease
 from mntrading.objects.store import Store
 
 
@@ -46,8 +46,9 @@ def _start(
     gate: BarrierType,
     told: Any,
     leave: EventType,
+    settle: float,
 ) -> None:
-    lease = Lease(Store(root, credentials, read_seconds=60.0), mode, ttl_seconds=ttl)
+    lease = Lease(Store(root, credentials, read_seconds=60.0), mode, ttl_seconds=ttl, settle_seconds=settle)
     gate.wait()
     try:
         lease.acquire({"run_id": name, "pipelines": ["short_cycle"], "started_at": "now", "host": "here"})
@@ -73,6 +74,7 @@ def race(
     mode: str,
     *,
     ttl: float = 120.0,
+    settle: float = SETTLE_SECONDS,
     kill: bool = False,
     tag: str = "r",
 ) -> Outcome:
@@ -82,7 +84,7 @@ def race(
     ----------
     n
         Processes.
-    root, credentials, mode, ttl
+    root, credentials, mode, ttl, settle
         Of the lease.
     kill
         Whether the winner is killed instead of releasing its lease.
@@ -92,7 +94,7 @@ def race(
     of = multiprocessing.get_context("fork")
     gate, told, leave = of.Barrier(n + 1), of.SimpleQueue(), of.Event()
     starters = [
-        of.Process(target=_start, args=(f"{tag}{number}", root, credentials, mode, ttl, gate, told, leave))
+        of.Process(target=_start, args=(f"{tag}{number}", root, credentials, mode, ttl, gate, told, leave, settle))
         for number in range(n)
     ]
     for one in starters:

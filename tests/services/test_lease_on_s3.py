@@ -18,7 +18,7 @@ from mntrading.objects.store import Store, StoreError
 
 pytestmark = pytest.mark.xdist_group("s3")
 
-TTL = 8.0
+TTL, SETTLE = 16.0, 1.0
 
 
 def test_probe_finds_out_that_swift_lets_several_writers_create_one_object(s3, credentials):
@@ -34,11 +34,11 @@ def test_probe_finds_out_that_swift_lets_several_writers_create_one_object(s3, c
 def test_of_simultaneous_starters_one_wins_and_a_killed_winner_is_followed_after_its_time(s3, credentials, figures):
     n = 8
     for kill in (False, True):
-        assert race(n, s3, credentials, "settled", ttl=TTL, kill=kill, tag=f"{kill}-").broken == []
-    early = race(1, s3, credentials, "settled", ttl=TTL)
+        assert race(n, s3, credentials, "settled", ttl=TTL, settle=SETTLE, kill=kill, tag=f"{kill}-").broken == []
+    early = race(1, s3, credentials, "settled", ttl=TTL, settle=SETTLE)
     assert (early.winners, early.refused) == ([], 1)
     time.sleep(TTL)
-    assert race(n, s3, credentials, "settled", ttl=TTL, tag="late-").broken == []
+    assert race(n, s3, credentials, "settled", ttl=TTL, settle=SETTLE, tag="late-").broken == []
     figures["starts, one winner each time"] = f"3 × {n}"
 
 

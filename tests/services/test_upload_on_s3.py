@@ -68,7 +68,7 @@ def test_command_uploads_and_sums_up(s3, folder, monkeypatch):
     monkeypatch.setenv("S3_BUCKET", s3.removeprefix("s3://"))
     command = [sys.executable, "-m", "mntrading.upload", "--src", str(folder), "--prefix", "x/"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("14 files (")
     assert "14 sent and verified" in done.stdout
     refused = subprocess.run([*command[:-1], "../x"], capture_output=True, text=True, check=False)
