@@ -13,7 +13,7 @@ _SECRET_NAME: Final = re.compile(
     r"(SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY|SIGNATURE|ROOT_USER)",
     re.IGNORECASE,
 )
-_SHORTEST: Final = 4  # a shorter value would hide half of every text
+_SHORTEST: Final = 6  # a shorter value would hide half of every text
 _USER_INFO: Final = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s@'\"]*@")
 _SIGNED: Final = re.compile(
     r"(?P<name>(?:X-Amz-(?:Signature|Credential|Security-Token)|Signature|AWSAccessKeyId)=)[^&\s'\"]+"
