@@ -10,7 +10,8 @@ export DO_NOT_TRACK := 1
 export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean
-.PHONY: fault-matrix fuzz-bars fuzz-books kill-loop kill-cycle refusals disk-full test-s3 parity placebo replay
+.PHONY: fault-matrix fuzz-bars fuzz-books kill-loop kill-cycle refusals disk-full test-s3 test-services test-rgw canary
+.PHONY: parity placebo replay
 .PHONY: bench-cycle
 .PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars skill
 
@@ -93,6 +94,15 @@ disk-full: .venv/.dev ## Every kind of save on a full disk, and with errors in i
 
 test-s3: .venv/.dev .services/swift/.ready ## Every kind of save on a real S3 server
 	MNTRADING_REQUIRE_SERVICES=1 $(BIN)/pytest -n 0 tests/services
+
+test-services: .venv/.dev .services/swift/.ready ## Both cycles on real services, every fault of them, kills, 50 starts
+	$(BIN)/python tests/services/services.py
+
+test-rgw: .venv/.dev ## Both cycles, kills and 50 starts on Ceph's object gateway
+	$(BIN)/python tests/services/services.py --store ceph --parts cycles,killed,fenced,starts
+
+canary: .venv/.dev ## Failing runs with secrets in their environment, which must be found nowhere
+	$(BIN)/python tests/faults/canary.py
 
 bench-ingest: .venv/.dev ## Bars a second; what an update costs
 	$(BIN)/python benchmarks/ingest.py

@@ -15,7 +15,7 @@ with warnings.catch_warnings():  # the frameworks warn about themselves when the
     warnings.simplefilter("ignore")
     import mlflow
 
-from mntrading import tracking
+from mntrading import tracking, tracking_runs
 from mntrading.core import training
 from mntrading.datasets import Commit, PartitionedArtifactDataset
 from mntrading.pipelines.modelling import nodes
@@ -130,3 +130,49 @@ def test_challengers_get_their_alias_unless_their_model_serves_a_champion(client
     # the challenger wins, and the champion it beat for the place challenges it
     second = {"champions": [entry("c")], "rejected": [entry("a", challenger=True)]}
     assert move(second) == {"A__B": {"challenger"}, "C__D": {"champion"}, "E__F": set(), "pooled": set()}
+
+
+class History:
+    """Closed records by the id of their run."""
+
+    def __init__(self, **statuses: str) -> None:
+        self._records = {id_: {"run_id": id_, "status": status} for id_, status in statuses.items()}
+
+    def exists(self) -> bool:
+        return bool(self._records)
+
+    def load(self) -> dict[str, Any]:
+        return self._records
+
+
+def test_runs_left_open_are_ended_as_their_records_say_and_others_are_left_alone(client: Any) -> None:
+    experiment = client.create_experiment("x")
+
+    def left(run_id: str | None, parent: str = "") -> str:
+        tags = {"mlflow.parentRunId": parent, **({tracking_runs.RUN_ID: run_id} if run_id else {})}
+        return client.create_run(experiment, tags=tags).info.run_id
+
+    killed, failed, elsewhere, untagged, own = (left(id_) for id_ in ("k", "f", "of another root", None, "own"))
+    below = left("k", killed)
+    history = History(k="killed", f="failed", own="finished")
+    ended = tracking_runs.reconcile(client.get_run(own).info, history)
+    assert set(ended) == {killed, below, failed}
+    status = {id_: client.get_run(id_).info.status for id_ in (killed, below, failed, elsewhere, untagged, own)}
+    assert status == {
+        killed: "KILLED",
+        below: "KILLED",
+        failed: "FAILED",
+        elsewhere: "RUNNING",
+        untagged: "RUNNING",
+        own: "RUNNING",
+    }
+    assert tracking_runs.reconcile(client.get_run(own).info, history) == []
+    assert tracking_runs.reconcile(client.get_run(own).info, History()) == []
+
+
+def test_what_mlflow_raises_is_one_message_with_the_way_out() -> None:
+    with pytest.raises(tracking_runs.TrackingError, match="MLflow failed: gone") as raised, tracking_runs.told():
+        raise mlflow.exceptions.MlflowException("gone\nand more")
+    assert "tracking=off" in str(raised.value.fix)
+    with pytest.raises(KeyError), tracking_runs.told():
+        raise KeyError("not MLflow's")

@@ -1,4 +1,4 @@
-"""``python -m mntrading`` is ``kedro run`` for the project in the current folder."""
+"""``python -m mntrading`` is ``kedro run`` for the project in the current folder; ``preflight`` asks its services."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ def main() -> None:
     if project is None:
         sys.exit(f"{Path.cwd()} is not inside the MNTrading project: change into its folder first")
     bootstrap_project(Path(project))
-    from mntrading.cli import run
+    from mntrading.cli import cli, run
 
-    run()
+    if sys.argv[1:] and sys.argv[1] in cli.commands:
+        cli()
+    else:
+        run()
 
 
 if __name__ == "__main__":

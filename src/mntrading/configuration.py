@@ -50,10 +50,45 @@ def artifact_location(uri: str | None, root: str) -> str | None:
     return None if served else (local_root(root) / "mlflow_artifacts").as_uri()
 
 
+_ENDPOINTS = ("S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL")
+
+
+def s3_settings() -> dict[str, Any]:
+    """What clients of an object store are made with, from the environment; whichever of its names are set.
+
+    The endpoint is the first of ``S3_ENDPOINT_URL``, ``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL`` and
+    ``MLFLOW_S3_ENDPOINT_URL``, or ``127.0.0.1`` at ``MINIO_PORT``; without any it is Amazon's. Keys are those every
+    S3 client finds by itself (``AWS_ACCESS_KEY_ID`` and its companions, profiles, roles), or
+    ``MINIO_ROOT_USER`` and ``MINIO_ROOT_PASSWORD``.
+    """
+    endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
+    if endpoint is None and os.environ.get("MINIO_PORT"):
+        endpoint = f"http://127.0.0.1:{os.environ['MINIO_PORT']}"
+    region = env("AWS_DEFAULT_REGION") or env("AWS_REGION") or "us-east-1"
+    # s3fs tries again by itself: with botocore's own attempts on top, a server that hangs would hold a run for minutes
+    quick = {"connect_timeout": 5, "read_timeout": 30, "retries": {"total_max_attempts": 1}}
+    settings: dict[str, Any] = {
+        "endpoint_url": endpoint,
+        "config_kwargs": quick,
+        "client_kwargs": {"region_name": region},
+    }
+    keys = (env("MINIO_ROOT_USER"), env("MINIO_ROOT_PASSWORD"))
+    if all(keys) and not env("AWS_ACCESS_KEY_ID"):
+        settings |= {"key": keys[0], "secret": keys[1]}
+    return settings
+
+
+def bucket() -> str:
+    """Name of the bucket: ``S3_BUCKET`` or ``MINIO_BUCKET``, ``mntrading`` where neither is set."""
+    return str(env("S3_BUCKET") or env("MINIO_BUCKET") or "mntrading")
+
+
 RESOLVERS: dict[str, Callable[..., Any]] = {
     "env": env,
     "tracking_uri": tracking_uri,
     "artifact_location": artifact_location,
+    "s3_settings": s3_settings,
+    "bucket": bucket,
 }
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import mlflow
-from filelock import FileLock, Timeout
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
@@ -24,17 +24,21 @@ from kedro_mlflow.framework.hooks import MlflowHook
 from kedro_mlflow.framework.hooks.utils import _flatten_dict
 from pydantic import BaseModel
 
-from mntrading import tracking
-from mntrading.configuration import is_remote, local_root
-from mntrading.core.errors import ArtifactError, DoubtError, LockedError, MNTradingError, ParameterError
+from mntrading import preflight, tracking, tracking_runs
+from mntrading.core.errors import ArtifactError, DoubtError, ParameterError
+from mntrading.core.redaction import redact_tree, secrets_of
 from mntrading.datasets import ArtifactDataset, Guarded, PartitionedArtifactDataset
+from mntrading.locking import RootLock
+from mntrading.logs import redacted
+from mntrading.objects.lease import LeaseLostError
 from mntrading.params import BLOCKS
-from mntrading.runs import JOURNAL, RunRecord
+from mntrading.runs import JOURNAL, RunRecord, expected
 
 LOGGER = logging.getLogger(__name__)
 
 PACKAGES = ("kedro", "mlflow", "numpy", "pandas", "pyarrow", "scikit-learn", "lightgbm", "numba")
-_PROBE_SECONDS = 5.0
+TRACKING = "tracking"
+"""The one parameter that is no block: ``--params tracking=off`` runs without MLflow."""
 
 
 def now() -> str:
@@ -73,34 +77,67 @@ def _last_record(catalog: DataCatalog) -> dict[str, Any]:
         return {}
 
 
+def is_tracked(parameters: Mapping[str, Any]) -> bool:
+    """Whether a run goes to MLflow: unless it was told not to.
+
+    Raises
+    ------
+    ParameterError
+        ``tracking`` is neither on nor off.
+    """
+    told = str(parameters.get(TRACKING, "on")).lower()
+    if told not in ("on", "off", "true", "false"):
+        raise ParameterError(f"{TRACKING} is {told!r}", where="--params", fix="use on or off")
+    return told in ("on", "true")
+
+
+def _services(context: KedroContext) -> tuple[dict[str, Any], dict[str, Any] | None, str | None]:
+    """Storage and its credentials, and the tracking store; None where nothing is tracked."""
+    storage = dict(context.config_loader["globals"]["storage"])
+    name = storage["credentials"]
+    credentials = context.config_loader["credentials"][name] if name else None
+    uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"] if is_tracked(context.params) else None
+    return storage, credentials, uri
+
+
+def services(context: KedroContext) -> list[str]:
+    """What a run in this environment leans on, a line each, now that they have answered.
+
+    Raises
+    ------
+    StoreError
+        The store's conditional writes are not what ``storage.lease`` needs.
+    """
+    return preflight.told(*_services(context))
+
+
 class RunHooks:
     """Refuses unknown parameters and second runs, and records who ran what, when, on which code."""
 
     def __init__(self) -> None:
-        self._lock: FileLock | None = None
-        self._root = ""
+        self._lock: RootLock | None = None
         self._project = Path()
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
-        """Check the names of the top-level parameter blocks."""
+        """Check the names of the top-level parameter blocks, then that what the run leans on answers."""
         self._project = Path(context.project_path)
-        self._root = str(context.config_loader["globals"]["storage"]["root"])
-        unknown = sorted(set(context.params) - set(BLOCKS))
+        unknown = sorted(set(context.params) - {*BLOCKS, TRACKING})
         if unknown:
             raise ParameterError(
                 f"unknown parameter block {unknown[0]!r}",
                 where="--params",
                 fix=f"use one of {sorted(BLOCKS)}",
             )
+        storage, credentials, uri = _services(context)
+        preflight.fly(preflight.checks(storage, credentials, uri))
+        self._lock = RootLock(storage, credentials)
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], catalog: DataCatalog) -> None:
         """Take the storage root's lock, then write the record of the run that begins."""
-        JOURNAL.record = None  # a session before this one in the same process has left its own
-        self._acquire(catalog)
-        self._bury(catalog)
-        JOURNAL.record = RunRecord(
+        JOURNAL.record = JOURNAL.close = None  # a session before this one in the same process has left its own
+        record = RunRecord(
             run_id=run_params["run_id"],
             pipelines=tuple(run_params["pipeline_names"] or ("__default__",)),
             env=run_params["env"] or "",
@@ -111,6 +148,13 @@ class RunHooks:
             mlflow_run_id="",
             error="",
         )
+        about = {"run_id": record.run_id, "pipelines": list(record.pipelines), "started_at": record.started_at}
+        lock = self._locked()
+        lock.acquire(about | {"host": socket.gethostname()}, lambda: _last_record(catalog))
+        JOURNAL.close = lambda error: self._fail(run_params, catalog, error)
+        if lock.alone:
+            self._bury(catalog)
+        JOURNAL.record = record
         catalog["run_record"].save(self._document(run_params))
 
     @hook_impl(trylast=True)
@@ -140,12 +184,29 @@ class RunHooks:
     @hook_impl(trylast=True)
     def on_pipeline_error(self, error: Exception, run_params: dict[str, Any], catalog: DataCatalog) -> None:
         """Close the record with the error and let the next run in."""
-        if JOURNAL.record is not None:
-            self._finish(run_params, catalog, "failed", str(error) or type(error).__name__)
+        self._fail(run_params, catalog, error)
+
+    def _locked(self) -> RootLock:
+        if self._lock is None:
+            raise RuntimeError("no context was created: the run hook comes before all others")
+        return self._lock
+
+    def _fail(self, run_params: dict[str, Any], catalog: DataCatalog, error: BaseException) -> None:
+        """Close the record of a run that an error ends, unless another run holds the root by now."""
+        JOURNAL.close = None
+        if JOURNAL.record is None or isinstance(expected(error), LeaseLostError):
+            self._locked().release()
+            return
+        try:
+            self._finish(run_params, catalog, "failed", str(expected(error) or error) or type(error).__name__)
+        except ArtifactError as unwritten:  # where the storage is what failed; what ended the run is told first
+            LOGGER.warning("the record of this run was not closed: %s", unwritten.what)
+        except LeaseLostError as lost:
+            LOGGER.warning("the record of this run was not closed: %s", lost.what)
 
     def _bury(self, catalog: DataCatalog) -> None:
         """Put the record of a run that was killed into the history: none but this one runs once the lock is held."""
-        last = {} if is_remote(self._root) else _last_record(catalog)
+        last = _last_record(catalog)
         if last.get("status") != "running":
             return
         LOGGER.warning("run %s, since %s, was killed", last["run_id"], last["started_at"])
@@ -157,38 +218,27 @@ class RunHooks:
             "schema_version": 1,
             **asdict(_record()),
             "tags": sorted(run_params["tags"] or ()),
-            "parameters": run_params["runtime_params"] or {},
+            "parameters": redact_tree(run_params["runtime_params"] or {}, secrets_of(os.environ)),
             "host": socket.gethostname(),
             "python": platform.python_version(),
             "packages": {name: version(name) for name in PACKAGES},
         }
 
     def _finish(self, run_params: dict[str, Any], catalog: DataCatalog, status: str, error: str) -> None:
+        JOURNAL.close = None
         JOURNAL.record = replace(
-            _record(), status=status, finished_at=now(), error=error, mlflow_run_id=TRACKING_HOOKS.run_id or ""
+            _record(),
+            status=status,
+            finished_at=now(),
+            error=redacted(error),
+            mlflow_run_id=TRACKING_HOOKS.run_id or "",
         )
         document = self._document(run_params)
-        catalog["run_record"].save(document)
-        catalog["run_history"].save({_record().run_id.replace(":", ""): document})
-        if self._lock is not None:
-            self._lock.release()
-
-    def _acquire(self, catalog: DataCatalog) -> None:
-        if is_remote(self._root):
-            return
-        root = local_root(self._root)
-        root.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(root / ".lock")
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            holder = _last_record(catalog)
-            raise LockedError(
-                f"run {holder.get('run_id', 'unknown')} ({', '.join(holder.get('pipelines', []))}, since "
-                f"{holder.get('started_at', 'unknown')}) holds the storage root",
-                where=str(root),
-                fix="wait for it, or use another MNTRADING_STORAGE_ROOT",
-            ) from None
+            catalog["run_record"].save(document)
+            catalog["run_history"].save({_record().run_id.replace(":", ""): document})
+        finally:
+            self._locked().release()
 
 
 class TrackingHooks(MlflowHook):  # type: ignore[misc]
@@ -202,33 +252,33 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]
         super().__init__()
         self._logged: dict[str, str] = {}
         self._saved: set[str] = set()
+        self._tracked = True
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Make sure of the tracking store before MLflow waits minutes for it."""
+        """Connect to the tracking store, which the preflight has found to answer; not where tracking is off."""
+        self.run_id, self._is_mlflow_enabled = None, False
+        self._tracked = is_tracked(context.params)
+        if not self._tracked:
+            return
         uri = context.config_loader["mlflow"]["server"]["mlflow_tracking_uri"]
-        parsed = urlparse(uri)
-        if parsed.scheme.startswith("http"):
-            port = parsed.port or (443 if parsed.scheme == "https" else 80)
-            try:
-                socket.create_connection((parsed.hostname or "", port), timeout=_PROBE_SECONDS).close()
-            except OSError as error:
-                raise MNTradingError(
-                    f"MLflow does not answer ({error})",
-                    where=uri,
-                    fix="start it, or unset MLFLOW_TRACKING_URI",
-                ) from error
-        elif parsed.scheme == "sqlite":
+        if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        super().after_context_created(context)
+        with tracking_runs.told():
+            super().after_context_created(context)
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Start the MLflow run and tag it with the code's revision."""
+        """End what killed runs have left open, start this run's and tag it with the code's revision."""
         self._logged, self._saved = {}, set()
-        super().before_pipeline_run(run_params, pipeline, catalog)
-        if self._is_mlflow_enabled:
-            mlflow.set_tags({"revision": _record().revision, "mntrading.run_id": run_params["run_id"]})
+        if not self._tracked:
+            return
+        with tracking_runs.told():
+            super().before_pipeline_run(self._without_secrets(run_params), pipeline, catalog)
+            active = mlflow.active_run()
+            if self._is_mlflow_enabled and active is not None:
+                mlflow.set_tags({"revision": _record().revision, tracking_runs.RUN_ID: run_params["run_id"]})
+                tracking_runs.reconcile(active.info, catalog["run_history"])
 
     @hook_impl
     def before_node_run(self, inputs: dict[str, Any]) -> None:
@@ -243,7 +293,8 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]
         flat = {name: str(value) for name, value in _flatten_dict(typed, recursive=True, sep=".").items()}
         fresh = {name: value for name, value in flat.items() if name not in self._logged}
         if fresh:
-            mlflow.log_params(fresh)
+            with tracking_runs.told():
+                mlflow.log_params(redact_tree(fresh, secrets_of(os.environ)))
             self._logged |= fresh
 
     @hook_impl
@@ -254,26 +305,40 @@ class TrackingHooks(MlflowHook):  # type: ignore[misc]
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Log what the run wrote: hashes as tags, and the entries that ask for it."""
-        if self._is_mlflow_enabled:
-            began = time.monotonic()
+        if not self._is_mlflow_enabled:
+            return
+        began = time.monotonic()
+        with tracking_runs.told():
             for name in sorted(self._saved):
                 self._log_entry(name, catalog)
             self._log_models(catalog)
-            LOGGER.info("tracking: %.1f s", time.monotonic() - began)
-        super().after_pipeline_run(run_params, pipeline, catalog)
+            super().after_pipeline_run(run_params, pipeline, catalog)
+        LOGGER.info("tracking: %.1f s", time.monotonic() - began)
 
     @hook_impl
     def on_pipeline_error(
         self, error: Exception, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
         """Close the run as failed; an error before it was started is not tracked."""
-        if self._is_mlflow_enabled and mlflow.active_run() is not None:
-            super().on_pipeline_error(error, run_params, pipeline, catalog)
+        if not self._is_mlflow_enabled or mlflow.active_run() is None:
+            return
+        try:
+            with tracking_runs.told():
+                super().on_pipeline_error(error, run_params, pipeline, catalog)
+        except tracking_runs.TrackingError as untold:  # what ended the run is told first
+            LOGGER.warning("the run stands open in MLflow until the next one ends it: %s", untold.what)
+
+    def _without_secrets(self, run_params: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: redact_tree(value, secrets_of(os.environ)) if isinstance(value, str | dict) else value
+            for name, value in run_params.items()
+        }
 
     def _log_models(self, catalog: DataCatalog) -> None:
         """Models with runs of their own, and the registry's aliases by what this run chose and promoted."""
         if {"model_scores", "pair_models"} <= self._saved and self.run_id:
-            tracking.log_models(self.run_id, catalog["model_scores"].load(), catalog["pair_models"].load())
+            known = {tracking_runs.RUN_ID: _record().run_id}
+            tracking.log_models(self.run_id, catalog["model_scores"].load(), catalog["pair_models"].load(), known)
         if "champion_registry" in self._saved:
             for alias, hashes in tracking.contenders(catalog["champion_registry"].load()).items():
                 tracking.move_alias(alias, hashes)

@@ -742,6 +742,15 @@ class ReportingParams(Block):
     n_table_rows: PositiveInt
 
 
+class UploadParams(Block):
+    """What goes into the bucket, and how."""
+
+    folders: Annotated[tuple[str, ...], Field(min_length=1)]
+    prefix: str
+    workers: Annotated[int, Field(ge=1, le=32)]
+    read_back: bool
+
+
 BLOCKS: dict[str, type[Block]] = {
     "compute": ComputeParams,
     "schedule": ScheduleParams,
@@ -759,5 +768,6 @@ BLOCKS: dict[str, type[Block]] = {
     "production": ProductionParams,
     "monitoring": MonitoringParams,
     "reporting": ReportingParams,
+    "upload": UploadParams,
 }
 """Top-level parameter keys and the model of each; no other top-level key is accepted."""

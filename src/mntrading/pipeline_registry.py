@@ -12,6 +12,7 @@ from mntrading.pipelines import (
     modelling,
     reporting,
     screening,
+    upload,
 )
 from mntrading.pipelines.deployment.guard import guarded
 
@@ -48,6 +49,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         **stages,
         "__default__": research,
         "promote": deploy.only_nodes_with_tags("promote"),
+        "upload": upload.create_pipeline(),
         "promote_preview": deployment.create_preview_pipeline(),
         "rollback": deployment.create_rollback_pipeline(),
         "promote_challenger": deployment.create_challenge_pipeline(),

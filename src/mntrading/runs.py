@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from kedro.utils import find_kedro_project
 from kedro.validation import ParameterValidationError
 
 from mntrading.core.errors import MNTradingError, ParameterError
+from mntrading.logs import redacted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,9 +70,14 @@ class RunRecord:
 
 
 class Journal:
-    """Keeps the record of this process's run, for whoever started it."""
+    """Keeps the record of this process's run, for whoever started it.
+
+    ``close`` ends a run that was not ended by Kedro's hooks: they are not called for what fails in a hook, nor for
+    an interrupt.
+    """
 
     record: RunRecord | None = None
+    close: Callable[[BaseException], None] | None = None
 
 
 JOURNAL = Journal()
@@ -97,7 +104,12 @@ class Session(KedroSession):
         named = args or kwargs.get("pipeline_name") or kwargs.get("pipeline_names")
         if kwargs.get("tags") and not named:
             kwargs["pipeline_names"] = ["full_cycle"]
-        return super().run(*args, **kwargs)
+        try:
+            return super().run(*args, **kwargs)
+        except BaseException as error:
+            if JOURNAL.close is not None:
+                JOURNAL.close(error)
+            raise
 
     def _log_exception(self, exc_type: Any, exc_value: Any, exc_tb: Any) -> None:
         if expected(exc_value) is None:
@@ -110,17 +122,19 @@ def open_session(project: Path, env: str | None = None, params: dict[str, Any] |
 
 
 def stated(run: Callable[P, R]) -> Callable[P, R]:
-    """Print an expected error as its one message and exit with 1; let any other one through."""
+    """Print an expected error as its one message, any other one with its traceback, and exit with 1.
+
+    Neither has a secret of the environment in it.
+    """
 
     @wraps(run)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return run(*args, **kwargs)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- told whole, and the exit code is 1
             message = expected(error)
-            if message is None:
-                raise
-            sys.stderr.write(f"\nError: {message}\n")
+            told = f"\nError: {message}\n" if message else "".join(traceback.format_exception(error))
+            sys.stderr.write(redacted(told))
             raise SystemExit(1) from None
 
     return wrapper

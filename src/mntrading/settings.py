@@ -8,7 +8,14 @@ import warnings
 warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated")
 warnings.filterwarnings("ignore", message=r"[\s\S]*Add type hints to the `predict` method")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+# A server that dies during a run is given up on within a minute; MLflow's own limits are many minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+# Artefacts go through the server: a client that has no keys of the object store may not reach it at all.
+os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
 
+from mntrading import logs
 from mntrading.configuration import RESOLVERS
 from mntrading.hooks import RUN_HOOKS, TRACKING_HOOKS
 from mntrading.runs import Session
@@ -25,3 +32,5 @@ CONFIG_LOADER_ARGS = {
     "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
     "custom_resolvers": RESOLVERS,
 }
+
+logs.install()

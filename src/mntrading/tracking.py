@@ -26,7 +26,9 @@ _EXAMPLE: Final = "input_example.json"
 _MOST_METRICS: Final = 1000  # that MLflow takes at once
 
 
-def log_models(run_id: str, scores: Mapping[str, Any], pair_models: Partitions) -> None:
+def log_models(
+    run_id: str, scores: Mapping[str, Any], pair_models: Partitions, tags: Mapping[str, str] | None = None
+) -> None:
     """Log every fold and every trained group below a run, and register the live fold's models as candidates.
 
     Parameters
@@ -37,12 +39,14 @@ def log_models(run_id: str, scores: Mapping[str, Any], pair_models: Partitions) 
         The ``model_scores`` artefact.
     pair_models
         The models.
+    tags
+        What each of the runs below is tagged with.
     """
     from mlflow import MlflowClient
 
     client = MlflowClient()
     experiment = client.get_run(run_id).info.experiment_id
-    made_of = {"feature_spec": pair_models.meta["feature_spec"]}
+    made_of = {"feature_spec": pair_models.meta["feature_spec"], **(tags or {})}
     made_of |= {f"sha256.{name}": digest for name, digest in scores["inputs"].items()}
     folds: dict[str, str] = {}
     for id_, fit in scores["cross_validated"].items():

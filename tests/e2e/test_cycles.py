@@ -18,7 +18,7 @@ from filelock import FileLock
 from project import Project
 
 from mntrading import runs
-from mntrading.core.errors import ArtifactError, LockedError
+from mntrading.core.errors import ArtifactError, LockedError, MNTradingError
 
 pytestmark = pytest.mark.xdist_group("e2e")
 
@@ -243,3 +243,13 @@ def test_the_summary_names_what_was_made(project: Project) -> None:
 def test_records_of_runs_are_returned_to_whoever_started_them(project: Project) -> None:
     record = runs.run("promote", env="test")
     assert (record.status, record.pipelines, record.env) == ("finished", ("promote",), "test")
+
+
+def test_a_run_without_tracking_asks_no_server_and_is_recorded_all_the_same(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(MNTradingError, match="MLflow does not answer"):
+        project.run("promote_preview")
+    record = project.run("promote_preview", params={"tracking": "off"})
+    assert (record.status, record.mlflow_run_id) == ("finished", "")

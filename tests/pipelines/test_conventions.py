@@ -189,7 +189,7 @@ def test_every_environment_gives_complete_parameters(env: str, monkeypatch: pyte
 @pytest.mark.parametrize("env", ["local", "test", "live", "files"])
 def test_every_environment_gives_a_catalog(env: str) -> None:
     loader = load(env)
-    catalog = DataCatalog.from_config(loader["catalog"], {})
+    catalog = DataCatalog.from_config(loader["catalog"], loader["credentials"])
     assert [catalog[name] for name in catalog]
 
 

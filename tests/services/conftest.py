@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from kedro.config import OmegaConfigLoader
+
+from mntrading.configuration import RESOLVERS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))  # the kinds of save are told there
 
 import swift
 from swift import Swift
 
+CONF = Path(__file__).parents[2] / "conf"
 REQUIRED = "MNTRADING_REQUIRE_SERVICES"
 BUCKET = "mntrading"
 FIGURES = pytest.StashKey[dict[str, object]]()
@@ -51,7 +57,17 @@ def s3(server: Swift, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # s3fs tries again by itself; both together take long to give up
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("MNTRADING_LEASE", "settled")  # Swift's conditional writes are not atomic
     return f"s3://{BUCKET}/{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def credentials(s3: str) -> dict[str, Any]:
+    """What the configuration of ``--env minio`` gives every dataset."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # kedro's own call of a deprecated function
+        loader = OmegaConfigLoader(str(CONF), base_env="base", env="minio", custom_resolvers=RESOLVERS)
+        return dict(loader["credentials"]["s3"])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

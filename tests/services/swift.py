@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from serving import environment, free_ports
 
 BIN: Final = Path(__file__).parents[2] / ".services" / "swift" / "bin"
 REGION: Final = "us-east-1"
@@ -80,6 +81,26 @@ def installed() -> bool:
     return (BIN / "swift-proxy-server").exists()
 
 
+def create_bucket(endpoint: str, key: str, secret: str, name: str) -> None:
+    """Create a bucket on any S3 server."""
+    import botocore.config
+    import botocore.session
+
+    settings = botocore.config.Config(retries={"max_attempts": 1}, proxies={}, read_timeout=60)
+    client = botocore.session.get_session().create_client(
+        "s3",
+        region_name=REGION,
+        endpoint_url=endpoint,
+        config=settings,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret,
+    )
+    try:
+        client.create_bucket(Bucket=name)
+    finally:
+        client.close()
+
+
 class Swift:
     """A Swift cluster of one, with random ports and keys, below one folder.
 
@@ -92,7 +113,7 @@ class Swift:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.started_in = 0.0
-        self._ports = dict(zip(_SERVERS, _free_ports(len(_SERVERS)), strict=True))
+        self._ports = dict(zip(_SERVERS, free_ports(len(_SERVERS)), strict=True))
         self._account, self._user = (f"{kind}{secrets.token_hex(4)}" for kind in "au")
         self._secret = secrets.token_urlsafe(24)
         self._servers: list[subprocess.Popen[bytes]] = []
@@ -126,7 +147,7 @@ class Swift:
         for name in _SERVERS:
             command = [BIN / f"swift-{name}-server", self.root / f"{name}.conf", "-v"]
             with (self.root / f"{name}.log").open("ab") as log:
-                server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=_environment())
+                server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment())
             self._servers.append(server)
         for name, port in self._ports.items():
             self._wait_for(name, port, begun + _STARTS_WITHIN)
@@ -143,21 +164,9 @@ class Swift:
 
     def create_bucket(self, name: str) -> None:
         """Create a bucket."""
-        import botocore.config
-        import botocore.session
-
-        keys = {
-            "aws_access_key_id": self.environment["AWS_ACCESS_KEY_ID"],
-            "aws_secret_access_key": self.environment["AWS_SECRET_ACCESS_KEY"],
-        }
-        settings = botocore.config.Config(retries={"max_attempts": 1}, proxies={})
-        client = botocore.session.get_session().create_client(
-            "s3", region_name=REGION, endpoint_url=self.endpoint, config=settings, **keys
+        create_bucket(
+            self.endpoint, self.environment["AWS_ACCESS_KEY_ID"], self.environment["AWS_SECRET_ACCESS_KEY"], name
         )
-        try:
-            client.create_bucket(Bucket=name)
-        finally:
-            client.close()
 
     def _write_settings(self) -> None:
         (self.root / "devices" / "disk").mkdir(parents=True)
@@ -172,7 +181,7 @@ class Swift:
             body = _PROXY if name == "proxy" else _STORAGE
             self._write(f"{name}.conf", (_COMMON + body).format(name=name, port=port, **said))
         storage = [str(self._ports[name]) for name in _SERVERS[:-1]]
-        subprocess.run([BIN / "python", "-c", _RINGS, self.root, *storage], check=True, env=_environment())
+        subprocess.run([BIN / "python", "-c", _RINGS, self.root, *storage], check=True, env=environment())
 
     def _write(self, name: str, text: str) -> None:
         file = self.root / name
@@ -191,19 +200,8 @@ class Swift:
         raise RuntimeError(f"the {name} server of Swift did not start:\n{log[-2000:]}")
 
 
-def _free_ports(n: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(n)]
-        return [found.getsockname()[1] for found in sockets]
-
-
 def _check_attributes(folder: Path) -> None:
     try:
         os.setxattr(folder, "user.swift", b"1")
     except (OSError, AttributeError) as error:
         raise RuntimeError(f"Swift needs a disk with extended attributes, {folder} has none: {error}") from error
-
-
-def _environment() -> Mapping[str, Any]:
-    """The environment without what would send the servers' own calls elsewhere."""
-    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,28 +17,16 @@ import pandas as pd
 import pytest
 import s3fs
 import saves
-from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog
 from saves import LARGE, kinds
 
-from mntrading.configuration import RESOLVERS
 from mntrading.core.bars import COLUMNS, bars_from_rows
 from mntrading.core.errors import ArtifactError
 from mntrading.datasets import ArtifactDataset, BarsDataset, BarsUpdate, Commit, PartitionedArtifactDataset
 
 pytestmark = pytest.mark.xdist_group("s3")
 
-CONF = Path(__file__).parents[2] / "conf"
 KINDS = {kind.name: kind for kind in kinds(versions=2)}
-
-
-@pytest.fixture
-def credentials(s3):
-    """What the configuration of ``--env minio`` gives every dataset."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # kedro's own call of a deprecated function
-        loader = OmegaConfigLoader(str(CONF), base_env="base", env="minio", custom_resolvers=RESOLVERS)
-        return loader["credentials"]
 
 
 # --- saves and loads ----------------------------------------------------------------------------------------
@@ -62,7 +49,7 @@ def test_catalog_entry_gets_its_credentials_from_the_configuration(s3, credentia
         "format": "json",
         "credentials": "s3",
     }
-    catalog = DataCatalog.from_config({"x": entry}, credentials)
+    catalog = DataCatalog.from_config({"x": entry}, {"s3": credentials})
     assert not catalog.exists("x")
     catalog.save("x", {"pairs": ["APT-USDT__FIL-USDT"]})
     assert catalog.exists("x")
@@ -73,11 +60,11 @@ def test_pandas_reads_the_bar_folder_as_one_table(s3, credentials):
     rows = np.array([[k * 3_600_000, 2.0, 3.0, 1.0, 2.5, 5.0] for k in range(50)])
     frames = {symbol: bars_from_rows(rows, symbol) for symbol in ("APT/USDT", "FIL/USDT")}
     path = f"{s3}/raw/ohlcv_1h.parquet"
-    dataset = BarsDataset(path=path, timeframe="1h", credentials=credentials["s3"])
+    dataset = BarsDataset(path=path, timeframe="1h", credentials=credentials)
     dataset.save(BarsUpdate("sim", frames))
-    store = BarsDataset(path=path, timeframe="1h", credentials=credentials["s3"]).load()
+    store = BarsDataset(path=path, timeframe="1h", credentials=credentials).load()
     assert {symbol: len(store[symbol]) for symbol in store} == {"APT/USDT": 50, "FIL/USDT": 50}
-    table = pd.read_parquet(path, storage_options=credentials["s3"])
+    table = pd.read_parquet(path, storage_options=credentials)
     assert sorted(table.columns) == sorted(COLUMNS)
     expected = pd.concat(frames.values()).sort_values(["symbol", "timestamp"], ignore_index=True)
     found = table[list(COLUMNS)].sort_values(["symbol", "timestamp"], ignore_index=True)
@@ -121,7 +108,7 @@ USES = [
 @pytest.mark.parametrize(("how", "key"), [(how, "right") for how in USES] + [("file load", "unknown")])
 def test_wrong_key_is_refused_in_words(s3, credentials, server, how, key):
     known = server.environment["AWS_ACCESS_KEY_ID"] if key == "right" else "nobody:here"
-    wrong = credentials["s3"] | {"key": known, "secret": "not-the-secret"}
+    wrong = credentials | {"key": known, "secret": "not-the-secret"}
     with pytest.raises(ArtifactError, match="can't be reached: ") as raised:
         _use(s3, how, wrong)
     assert raised.value.where.startswith(s3)
@@ -143,7 +130,7 @@ def no_keys(monkeypatch, tmp_path):
 @pytest.mark.parametrize("how", ["file load", "file save", "file exists", "folder save"])
 def test_missing_key_is_told(s3, credentials, no_keys, how):
     with pytest.raises(ArtifactError, match=r"can't be reached: .*credentials"):
-        _use(s3, how, credentials["s3"])
+        _use(s3, how, credentials)
 
 
 @pytest.mark.parametrize("how", ["file load", "file save", "file exists", "folder load"])
@@ -156,7 +143,7 @@ def test_server_that_is_not_there_is_told(s3, how):
 
 def test_bucket_that_is_not_there_is_told(credentials):
     with pytest.raises(ArtifactError, match="bucket does not exist"):
-        _use("s3://no-such-bucket", "file save", credentials["s3"])
+        _use("s3://no-such-bucket", "file save", credentials)
 
 
 # --- kills --------------------------------------------------------------------------------------------------
@@ -246,7 +233,7 @@ def test_error_in_the_middle_of_a_save_publishes_nothing_partial(
     s3, credentials, large, call, number, done, monkeypatch, figures
 ):
     old, new = "old", "new" if call == "put_object" else large
-    dataset = ArtifactDataset(filepath=f"{s3}/x.txt", format="text", credentials=credentials["s3"])
+    dataset = ArtifactDataset(filepath=f"{s3}/x.txt", format="text", credentials=credentials)
     dataset.save(old)
     with monkeypatch.context() as patch:
         interruption = Interruption(patch, call, number, done=done)
@@ -255,13 +242,13 @@ def test_error_in_the_middle_of_a_save_publishes_nothing_partial(
     assert interruption.raised
     published = done and call in ("put_object", "complete_multipart_upload")
     assert dataset.load() == (new if published else old)
-    assert list(s3fs.S3FileSystem(**credentials["s3"]).find(s3)) == [f"{s3.removeprefix('s3://')}/x.txt"]
+    assert list(s3fs.S3FileSystem(**credentials).find(s3)) == [f"{s3.removeprefix('s3://')}/x.txt"]
     figures["errors in the middle"] = int(figures.get("errors in the middle", 0)) + 1
 
 
 def test_upload_in_parts_that_is_never_ended_stays_out_of_sight(s3, credentials, large, monkeypatch):
     """What a writer killed between two parts leaves: nobody completes the upload and nobody aborts it."""
-    dataset = ArtifactDataset(filepath=f"{s3}/x.txt", format="text", credentials=credentials["s3"])
+    dataset = ArtifactDataset(filepath=f"{s3}/x.txt", format="text", credentials=credentials)
     dataset.save("old")
 
     async def not_aborted(*_):
@@ -273,7 +260,7 @@ def test_upload_in_parts_that_is_never_ended_stays_out_of_sight(s3, credentials,
         with pytest.raises(ArtifactError, match=r"x\.txt: can't be reached: Input/output error"):
             dataset.save(large)
     assert dataset.load() == "old"
-    assert list(s3fs.S3FileSystem(**credentials["s3"]).find(s3)) == [f"{s3.removeprefix('s3://')}/x.txt"]
+    assert list(s3fs.S3FileSystem(**credentials).find(s3)) == [f"{s3.removeprefix('s3://')}/x.txt"]
     dataset.save(large)
     assert dataset.load() == large
 
@@ -317,7 +304,7 @@ def _cut_after(endpoint: str, room: int) -> Iterator[str]:
 
 @pytest.mark.parametrize(("length", "room"), [(4 * 2**20, 2000), (4 * 2**20, 3 * 2**20), (LARGE, 30 * 2**20)])
 def test_connection_cut_in_the_middle_of_a_save_publishes_nothing(s3, credentials, server, length, room, large):
-    dataset = ArtifactDataset(filepath=f"{s3}/x.txt", format="text", credentials=credentials["s3"])
+    dataset = ArtifactDataset(filepath=f"{s3}/x.txt", format="text", credentials=credentials)
     dataset.save("old")
     with _cut_after(server.endpoint, room) as endpoint:
         cut = ArtifactDataset(filepath=f"{s3}/x.txt", format="text", credentials={"endpoint_url": endpoint})

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, NewType
 
 import fsspec
@@ -487,7 +488,18 @@ def located(
             f"the endpoint {endpoint!r} does not begin with http:// or https://", where="S3_ENDPOINT_URL"
         )
     fs, inside = fsspec.url_to_fs(os.fspath(path), **deepcopy(credentials or {}), **deepcopy(fs_args or {}))
+    if fs.protocol == ("s3", "s3a"):
+        _try_to_connect_again()
     return fs, str(inside)
+
+
+@cache
+def _try_to_connect_again() -> None:
+    """Have s3fs count a connection that was not made among what it tries again, five times in some two seconds."""
+    import botocore.exceptions
+    import s3fs.core
+
+    s3fs.core.add_retryable_error(botocore.exceptions.EndpointConnectionError)
 
 
 def _known_schema(schema: str | None, format: str) -> str | None:

@@ -18,7 +18,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -31,6 +31,20 @@ from pydantic import BaseModel
 from mntrading.core.errors import ArtifactError
 
 TEMPORARY_PREFIX: Final = ".tmp-"
+
+
+class WriteGuard:
+    """Asked before every write to an object store: raises where this process may no longer write there."""
+
+    check: Callable[[str], None] | None = None
+
+    def __call__(self, path: str) -> None:
+        """Ask whether this path may be written."""
+        if self.check is not None:
+            self.check(path)
+
+
+GUARD: Final = WriteGuard()
 
 
 # --- bytes ------------------------------------------------------------------------------------------------
@@ -67,6 +81,7 @@ def write_atomic(fs: AbstractFileSystem, path: str, data: bytes, *, staging: str
         Local folder of the temporary file, on the disk of ``path``; the folder of ``path`` by default.
     """
     if not is_local(fs):
+        GUARD(path)
         fs.pipe_file(path, data)
         return
     target = Path(path)
@@ -101,7 +116,9 @@ def move(fs: AbstractFileSystem, path: str, target: str) -> None:
         _sync_folder(Path(path).parent)
         _sync_folder(Path(target).parent)
     else:
+        GUARD(target)
         fs.copy(path, target)
+        GUARD(path)
         fs.rm_file(path)
 
 
@@ -121,6 +138,7 @@ def remove(fs: AbstractFileSystem, path: str, *, within: str | None = None) -> N
         if is_local(fs):
             _unlink(Path(path))
         else:
+            GUARD(path)
             fs.rm_file(path)
     if within is not None and is_local(fs):
         with contextlib.suppress(OSError):

@@ -1,0 +1,75 @@
+"""How log lines look: plain, or JSON with ``MNTRADING_LOG_FORMAT=json``; neither has a secret in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from datetime import UTC, datetime
+
+from mntrading.core import redaction
+from mntrading.core.errors import ParameterError
+
+FORMAT = "MNTRADING_LOG_FORMAT"
+
+
+def redacted(text: str) -> str:
+    """The text without the secrets of this process's environment."""
+    return redaction.redact(text, redaction.secrets_of(os.environ))
+
+
+class RedactingFormatter(logging.Formatter):
+    """Another formatter's lines without secrets, tracebacks included.
+
+    Parameters
+    ----------
+    inner
+        Makes the lines.
+    """
+
+    def __init__(self, inner: logging.Formatter | None = None) -> None:
+        super().__init__()
+        self.inner = inner or logging.Formatter()
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        return redacted(self.inner.format(record))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, and the traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        said = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": redacted(record.getMessage()),
+            "process": record.process,
+        }
+        if record.exc_info:
+            said["traceback"] = redacted(self.formatException(record.exc_info))
+        return json.dumps(said, ensure_ascii=False)
+
+
+def install() -> None:
+    """Put redaction, and the form of line that the environment asks for, on every handler there is.
+
+    Raises
+    ------
+    ParameterError
+        ``MNTRADING_LOG_FORMAT`` is neither ``plain`` nor ``json``.
+    """
+    form = os.environ.get(FORMAT) or "plain"
+    if form not in ("plain", "json"):
+        raise ParameterError(f"{form!r} is no form of log lines", where=FORMAT, fix="use plain or json")
+    loggers = [
+        logging.root,
+        *(one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)),
+    ]
+    for handler in {handler for logger in loggers for handler in logger.handlers}:
+        if form == "json":
+            handler.setFormatter(JsonFormatter())
+        elif not isinstance(handler.formatter, RedactingFormatter):
+            handler.setFormatter(RedactingFormatter(handler.formatter))

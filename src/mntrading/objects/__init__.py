@@ -1,0 +1,1 @@
+"""What the project needs of an object store beside the bytes of its datasets: conditional writes, leases, uploads."""
