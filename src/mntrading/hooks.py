@@ -20,6 +20,7 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks import MlflowHook
 from kedro_mlflow.framework.hooks.utils import _flatten_dict
 from pydantic import BaseModel
@@ -29,7 +30,7 @@ from mntrading.configuration import is_remote, local_root
 from mntrading.core.errors import ArtifactError, DoubtError, LockedError, MNTradingError, ParameterError
 from mntrading.datasets import ArtifactDataset, Guarded, PartitionedArtifactDataset
 from mntrading.params import BLOCKS
-from mntrading.runs import JOURNAL, RunRecord
+from mntrading.runs import JOURNAL, Progress, RunRecord
 
 LOGGER = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class RunHooks:
         self._lock: FileLock | None = None
         self._root = ""
         self._project = Path()
+        self._done, self._total = 0, 0
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -95,9 +97,10 @@ class RunHooks:
             )
 
     @hook_impl(tryfirst=True)
-    def before_pipeline_run(self, run_params: dict[str, Any], catalog: DataCatalog) -> None:
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Take the storage root's lock, then write the record of the run that begins."""
         JOURNAL.record = None  # a session before this one in the same process has left its own
+        self._done, self._total = 0, len(pipeline.nodes)
         self._acquire(catalog)
         self._bury(catalog)
         JOURNAL.record = RunRecord(
@@ -112,6 +115,18 @@ class RunHooks:
             error="",
         )
         catalog["run_record"].save(self._document(run_params))
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Tell whoever watches which node begins."""
+        JOURNAL.tell(Progress(node.name, self._done, self._total))
+
+    @hook_impl
+    def after_node_run(self) -> None:
+        """Count the node."""
+        self._done += 1
+        if self._done == self._total:
+            JOURNAL.tell(Progress("", self._done, self._total))
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:

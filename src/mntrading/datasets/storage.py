@@ -52,6 +52,43 @@ def read_bytes(fs: AbstractFileSystem, path: str) -> bytes:
     return bytes(fs.cat_file(path))
 
 
+@dataclasses.dataclass(frozen=True)
+class FileState:
+    """What is known of a file without reading it.
+
+    Parameters
+    ----------
+    bytes
+        Its size.
+    modified
+        When it was written, UTC.
+    version
+        Changes whenever the file is replaced.
+    """
+
+    bytes: int
+    modified: dt.datetime
+    version: tuple[object, ...]
+
+
+def file_state(fs: AbstractFileSystem, path: str) -> FileState | None:
+    """The state of a file past any cached listing, None where there is none."""
+    if is_local(fs):
+        try:
+            found = os.stat(path)  # noqa: PTH116 - on every read of the apps, and a Path costs more than the call
+        except FileNotFoundError:
+            return None
+        version = (found.st_ino, found.st_mtime_ns, found.st_size)
+        return FileState(found.st_size, dt.datetime.fromtimestamp(found.st_mtime, dt.UTC), version)
+    fs.invalidate_cache(path)
+    try:
+        info = fs.info(path)
+    except FileNotFoundError:
+        return None
+    modified = info.get("LastModified") or fs.modified(path)
+    return FileState(int(info["size"]), modified, (info.get("ETag"), str(modified), info["size"]))
+
+
 def write_atomic(fs: AbstractFileSystem, path: str, data: bytes, *, staging: str | None = None) -> None:
     """Replace a file by ``data``, or leave it as it was.
 
