@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export DO_NOT_TRACK := 1
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help install run test lint format lock viz jupyter mlflow markets clean
+.PHONY: help install run test lint format lock viz jupyter mlflow markets clean api fuzz-api bench-api
 .PHONY: fault-matrix fuzz-bars fuzz-books kill-loop kill-cycle refusals disk-full test-s3 parity placebo replay
 .PHONY: bench-cycle
 .PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars skill
@@ -142,6 +142,9 @@ lock: $(UV) ## Resolve the dependencies anew
 	  --no-emit-index-url --no-header --no-annotate - --output-file requirements-services.lock
 	echo 'vectorbt[rust]~=1.2.0' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate - --output-file requirements-peers.lock
+
+api: .venv/.runtime ## The HTTP API: MNTRADING_API_TOKEN=… make api, or make api DEMO=1 on this machine alone
+	$(BIN)/python -m mntrading.apps.api $(if $(DEMO),--demo)
 
 viz: .venv/.runtime ## Browse the lineage in a browser
 	$(BIN)/kedro viz run

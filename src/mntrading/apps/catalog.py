@@ -20,7 +20,7 @@ from kedro.io import DataCatalog
 from mntrading.configuration import configured, is_remote, local_root, parameters
 from mntrading.core.errors import ArtifactError, MNTradingError
 from mntrading.datasets import ArtifactDataset, BarsDataset, BarStore, PartitionedArtifactDataset, Partitions
-from mntrading.datasets.storage import FileState, sha256
+from mntrading.datasets.storage import FileState, plain, sha256
 from mntrading.params import Block
 
 MEDIA_TYPES: Final = {
@@ -35,10 +35,15 @@ MEDIA_TYPES: Final = {
 }
 """Media type by format; of text by the file's ending, where it is known."""
 
+_KINDS: Final = {ArtifactDataset: "file", PartitionedArtifactDataset: "partitions", BarsDataset: "bars"}
 _TWIN: Final = "_stored"  # second name of an entry that a run reads and writes
 _PATHS: Final = ("filepath", "path")
 _CACHED_BYTES: Final = 64_000_000
 _LARGEST_CACHED: Final = 8_000_000
+
+
+Known = tuple[bool, int | None, str | None, datetime | None, int | None]
+"""Whether an entry exists, its size, hash, time and number of partitions."""
 
 
 class UnknownEntryError(MNTradingError, KeyError):
@@ -140,7 +145,7 @@ class ReadCatalog:
         self._config = {name: entry for name, entry in sorted(config.items()) if not _is_twin(name, config)}
         self._catalog = DataCatalog.from_config(self._config, credentials)
         self._cache: OrderedDict[tuple[str, str | None], tuple[object, Stored]] = OrderedDict()
-        self._digests: dict[str, tuple[object, tuple[Any, ...]]] = {}
+        self._digests: dict[str, tuple[object, Known]] = {}
         self._derived: dict[object, tuple[object, Any]] = {}
         self._lock = threading.Lock()
 
@@ -189,11 +194,10 @@ class ReadCatalog:
         """
         dataset, config = self._dataset(name), self._config[name]
         exists, size, digest, modified, count = self._known(name, dataset)
-        kinds = {ArtifactDataset: "file", PartitionedArtifactDataset: "partitions", BarsDataset: "bars"}
         return Entry(
             name=name,
             layer=str(config.get("metadata", {}).get("kedro-viz", {}).get("layer", "")),
-            kind=next(kind for of, kind in kinds.items() if isinstance(dataset, of)),
+            kind=self.kind(name),
             format="parquet" if isinstance(dataset, BarsDataset) else dataset.format,
             path=self._below_root(dataset.resolve_path()),
             exists=exists,
@@ -202,6 +206,26 @@ class ReadCatalog:
             modified_at=None if modified is None else iso(modified),
             partitions=count,
             made_by=config.get("made_by"),
+        )
+
+    def kind(self, name: str) -> str:
+        """Whether an entry is a ``file``, a folder of ``partitions``, or ``bars``.
+
+        Raises
+        ------
+        UnknownEntryError
+            There is no such entry.
+        """
+        dataset = self._dataset(name)
+        return next(kind for of, kind in _KINDS.items() if isinstance(dataset, of))
+
+    def suffix(self, name: str) -> str:
+        """Ending of the name of an entry's file, or of its partitions' files."""
+        dataset = self._dataset(name)
+        if isinstance(dataset, ArtifactDataset):
+            return Path(dataset.resolve_path()).suffix
+        return (
+            Path("x" + str(self._config[name].get("suffix", ""))).suffix or f".{getattr(dataset, 'format', 'parquet')}"
         )
 
     def partitions(self, name: str) -> dict[str, dict[str, Any]]:
@@ -217,7 +241,7 @@ class ReadCatalog:
         folder = self.load(name)
         if not isinstance(folder, Partitions | BarStore):
             raise UnknownEntryError(f"{name} is one file, it has no partitions", where="catalog")
-        return {id_: folder.entry(id_) for id_ in folder}
+        return {id_: plain(folder.entry(id_)) for id_ in folder}
 
     # -- content
 
@@ -267,7 +291,7 @@ class ReadCatalog:
         state = dataset.state()
         if state is None:
             raise self._missing(name)
-        folder = cast(Partitions, dataset.load())
+        folder = dataset.load()
         if id_ not in folder:
             raise UnknownEntryError(f"{name} has no such partition", where="catalog")
         digest, media = folder.digests[id_], MEDIA_TYPES[dataset.format]
@@ -313,8 +337,15 @@ class ReadCatalog:
         state = None if isinstance(dataset, BarsDataset) else dataset.state()
         return None if state is None else state.version
 
-    def derived(self, key: tuple[object, ...], name: str, make: Callable[[], Any]) -> Any:
-        """What ``make`` makes of an entry, kept for as long as the entry is the same."""
+    def held(self, name: str, key: tuple[object, ...]) -> Any:
+        """What was made of an entry under a key and still holds; None where there is nothing."""
+        held = self._derived.get((name, *key))
+        if held is None or not self.local:
+            return None
+        return held[1] if held[0] is not None and held[0] == self.version(name) else None
+
+    def derived(self, name: str, key: tuple[object, ...], make: Callable[[], Any]) -> Any:
+        """What ``make`` makes of an entry, kept under a key for as long as the entry is the same."""
         version = self.version(name)
         held = self._derived.get((name, *key))
         if held is not None and version is not None and held[0] == version:
@@ -365,12 +396,12 @@ class ReadCatalog:
                 self._cache.popitem(last=False)
         return stored
 
-    def _known(self, name: str, dataset: Any) -> tuple[bool, int | None, str | None, datetime | None, int | None]:
+    def _known(self, name: str, dataset: Any) -> Known:
         """Whether it exists, size, hash, time and number of partitions; hashes anew only what was replaced."""
         if isinstance(dataset, BarsDataset):
             if not dataset.exists():
                 return False, None, None, None, None
-            store = cast(BarStore, dataset.load())
+            store = dataset.load()
             size = sum(int(store.entry(symbol)["bytes"]) for symbol in store)
             return True, size, store.digest, None, len(store)
         state = dataset.state()
@@ -378,6 +409,7 @@ class ReadCatalog:
             return False, None, None, None, None
         held = self._digests.get(name)
         if held is None or held[0] != state.version:
+            what: Known
             if isinstance(dataset, ArtifactDataset):
                 what = (True, state.bytes, dataset.digest(), state.modified, None)
             elif not dataset.exists():  # a batch that was not finished
@@ -388,7 +420,7 @@ class ReadCatalog:
                 what = (True, size, folder.digest, state.modified, len(folder))
             held = (state.version, what)
             self._digests[name] = held
-        return cast(tuple[bool, int | None, str | None, datetime | None, int | None], held[1])
+        return held[1]
 
 
 def iso(moment: datetime) -> str:
