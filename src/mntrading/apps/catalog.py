@@ -147,6 +147,7 @@ class ReadCatalog:
         self._cache: OrderedDict[tuple[str, str | None], tuple[object, Stored]] = OrderedDict()
         self._digests: dict[str, tuple[object, Known]] = {}
         self._derived: dict[object, tuple[object, Any]] = {}
+        self._parameters: tuple[object, dict[str, Block]] | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -171,8 +172,14 @@ class ReadCatalog:
         return str(server["mlflow_tracking_uri"])
 
     def parameters(self) -> dict[str, Block]:
-        """Every parameter block of the environment as its model."""
-        return parameters(self.project / "conf", self.env)
+        """Every parameter block of the environment as its model, read anew when a file has changed."""
+        conf = self.project / "conf"
+        folders = [conf / "base", conf / (self.env or "local")]
+        files = [file for folder in folders for file in sorted(folder.rglob("*.yml"))]
+        version = tuple((str(file), file.stat().st_mtime_ns) for file in files)
+        if self._parameters is None or self._parameters[0] != version:
+            self._parameters = version, parameters(conf, self.env)
+        return self._parameters[1]
 
     # -- what there is
 

@@ -28,6 +28,16 @@ LOGGING: Final[dict[str, Any]] = {
     "root": {"handlers": ["console"], "level": "WARNING"},
 }
 
+SERVER: Final[dict[str, Any]] = {
+    "log_config": LOGGING,
+    "access_log": False,
+    "server_header": False,
+    "proxy_headers": False,  # or anyone could say who they are
+    "ws": "none",
+    "timeout_graceful_shutdown": 5,
+}
+"""How uvicorn serves it: one process, whatever the number of cores."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop; 1 when it can't be started."""
@@ -58,17 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if settings.token is None:
         sys.stderr.write("A demo without a token: whoever is on this machine may start runs and read everything.\n")
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=LOGGING,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-        timeout_graceful_shutdown=5,
-    )
+    uvicorn.run(app, host=settings.host, port=settings.port, **SERVER)
     return 0
 
 

@@ -113,8 +113,11 @@ class Jobs:
                 except (sqlite3.Error, OSError):
                     LOGGER.exception("the queue can't be served now")
                     busy = False
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), _WATCH_SECONDS if busy else _IDLE_SECONDS)
+                if busy:
+                    await asyncio.to_thread(self._watch)
+                else:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._wake.wait(), _IDLE_SECONDS)
         finally:
             self._loop = None
 
@@ -132,6 +135,14 @@ class Jobs:
         return started is not None
 
     # -- inside
+
+    def _watch(self) -> None:
+        """Wait a moment, less where the run's process ends before."""
+        if self._child is None:
+            time.sleep(_WATCH_SECONDS)
+            return
+        with suppress(subprocess.TimeoutExpired):
+            self._child.wait(_WATCH_SECONDS)
 
     def _settle(self) -> None:
         """Right after a start: say what became of the run that ran when the last API died."""

@@ -97,7 +97,6 @@ def create_app(settings: Settings, command: Sequence[str] = WORKER) -> Api:
         lifespan=served,
         docs_url="/docs" if settings.demo else None,
         redoc_url=None,
-        max_body_size=settings.max_body_bytes,
         redirect_slashes=False,
     )
     for one in (health, runs, artifacts, results):

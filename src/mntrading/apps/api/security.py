@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mntrading.apps.api.metrics import Metrics
@@ -24,6 +25,7 @@ OPEN: Final = ("/health",)
 ALIAS: Final = "/run/short_cycle_now"
 """The one GET that does something."""
 
+_TOO_LARGE: Final = "the body is larger than any request's"
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -111,19 +113,29 @@ class Guard:
                     headers.append((b"content-security-policy", _POLICY))
             await send(message)
 
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._settings.max_body_bytes:
+                raise HTTPException(413, _TOO_LARGE)
+            return message
+
         problem = self._refusal(scope)
         if problem is not None:
             self._metrics.refused.labels(problem.kind).inc()
             await _answer(problem, scope, guarded)
         else:
-            await self._app(scope, receive, guarded)
+            await self._app(scope, counted, guarded)
         route = getattr(scope.get("route"), "path", "unmatched")
         method = scope["method"] if scope["method"] in (*_SAFE, "POST", "PUT", "PATCH", "DELETE") else "other"
         self._metrics.seconds.labels(method, route, status).observe(time.perf_counter() - began)
 
     def _refusal(self, scope: Scope) -> Problem | None:
         """Why a request is not served; None where it is."""
-        hosts, origins, given, site = [], [], [], b""
+        hosts, origins, given, site, length = [], [], [], b"", b"0"
         for name, value in scope["headers"]:
             if name == b"host":
                 hosts.append(value)
@@ -133,6 +145,8 @@ class Guard:
                 origins.append(value)
             elif name == b"sec-fetch-site":
                 site = value
+            elif name == b"content-length":
+                length = value
         if len(hosts) != 1 or _name(hosts[0]) not in self._settings.allowed_hosts:
             return Problem(421, "host", "this name is not served here", next_="MNTRADING_API_ALLOWED_HOSTS=<the name>")
         acts = scope["method"] not in _SAFE or scope["path"] == ALIAS
@@ -144,7 +158,12 @@ class Guard:
             return Problem(403, "origin", "pages of this origin may not call the API")
         if scope["method"] == "OPTIONS" and origins:
             return None  # a browser asks before it calls, and has no token to show then
-        return self._unauthorized(scope, given)
+        return self._unauthorized(scope, given) or self._too_large(length)
+
+    def _too_large(self, length: bytes) -> Problem | None:
+        if length.isdigit() and len(length) < 20 and int(length) <= self._settings.max_body_bytes:
+            return None
+        return Problem(413, "too-large", _TOO_LARGE)
 
     def _is_known(self, origin: bytes, scope: Scope, host: bytes) -> bool:
         text = origin.decode("latin-1").lower()

@@ -106,7 +106,8 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "runs").mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (folder / "runs").mkdir(exist_ok=True, mode=0o700)
         self._local = threading.local()
         self._connection().executescript(_SCHEMA)
 
