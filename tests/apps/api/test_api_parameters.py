@@ -128,8 +128,9 @@ def test_a_form_can_be_made_of_schema_and_values(shared: TestClient) -> None:
     assert set(told["schema"]["properties"]) == set(told["values"]) == set(PIPELINES["short_cycle"][1])
     assert "excluded_bases" not in told["values"]["screening"]["universe"]
     assert shared.get("/parameters/none").status_code == 404
+    blocks = parameters(CONF, "test")
     for pipeline in PIPELINES:
-        given = settable(pipeline, parameters(CONF, "test"))
+        given = settable(pipeline, blocks)
         found = model_of(pipeline).model_validate(given).model_dump(mode="json", exclude_unset=True)
         assert found == given  # the values there are may be sent back
-        assert checked(given, parameters(CONF, "test")) == []
+        assert checked(given, blocks) == []

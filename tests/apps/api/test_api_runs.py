@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from api_harness import BEARER, ApiProcess, TestClient, alive, client_of, plan, ran, settings, until
+from api_harness import BEARER, FAKE_RUN, ApiProcess, TestClient, alive, client_of, plan, ran, settings, until
 
 from mntrading.apps.api.jobs import Jobs, redacted, tail
+from mntrading.apps.api.main import create_app
 from mntrading.apps.api.store import KeyReusedError, QueueFullError, Store
 from mntrading.apps.api.worker import main
 from mntrading.core.errors import LockedError
@@ -293,38 +294,41 @@ def process(state: Path) -> Iterator[ApiProcess]:
     one.stop()
 
 
-def test_a_killed_api_comes_back_with_its_queue_and_follows_the_run_that_went_on(
+def test_an_api_that_is_stopped_leaves_its_run_alone_and_the_next_one_follows_it(state: Path) -> None:
+    plan(state, seconds=600.0)
+    app = create_app(settings(state), FAKE_RUN)
+    with TestClient(app, headers=BEARER) as client:
+        first, second = (client.post("/run/short_cycle").json()["id"] for _ in range(2))
+        on = begun(client, first)
+    with client_of(settings(state), headers=BEARER) as client:
+        told = {run["id"]: run for run in client.get("/runs").json()["runs"]}
+        assert [told[id_]["state"] for id_ in (first, second)] == ["running", "queued"]
+        assert told[first]["started_at"] == on["started_at"]
+        plan(state)
+        client.post(f"/runs/{first}/cancel")
+        assert ended(client, first)["state"] == "cancelled"
+        assert ended(client, second)["state"] == "finished"
+    assert app.state.parts.jobs._child.wait() != 0
+
+
+def test_a_killed_api_comes_back_with_its_queue_and_tells_at_once_that_the_run_is_dead(
     process: ApiProcess, state: Path
 ) -> None:
     plan(state, seconds=600.0)
     process.start()
     with process.client() as client:
         first, second, third = (client.post("/run/short_cycle").json()["id"] for _ in range(3))
-        on = begun(client, first)
+        begun(client, first)
     process.kill()
+    (_, _, pid), *_ = ran(state)
+    assert alive(int(pid))  # the run does not die with it
+    os.kill(int(pid), signal.SIGKILL)
+    until(lambda: not alive(int(pid)))
     plan(state)
     process.start()
     with process.client() as client:
-        told = {run["id"]: run for run in client.get("/runs").json()["runs"]}
-        assert [told[id_]["state"] for id_ in (first, second, third)] == ["running", "queued", "queued"]
-        assert told[first]["started_at"] == on["started_at"]
-        client.post(f"/runs/{first}/cancel")
-        assert ended(client, first)["state"] == "cancelled"
-        assert ended(client, third)["state"] == "finished"
-        # killed again, and the run with it: the first answer after that says so
-        plan(state, seconds=600.0)
-        fourth = client.post("/run/short_cycle").json()["id"]
-        begun(client, fourth)
-    process.kill()
-    pid = Store(state).get(fourth).pid  # type: ignore[union-attr]
-    os.kill(int(pid or 0), signal.SIGKILL)
-    until(lambda: not alive(int(pid or 0)))
-    plan(state)
-    process.start()
-    with process.client() as client:
-        told = client.get(f"/runs/{fourth}").json()
+        told = client.get(f"/runs/{first}").json()
         assert told["state"] == "killed"
         assert "without a word" in told["error"]
-        assert ended(client, client.post("/run/short_cycle").json()["id"])["state"] == "finished"
-    begins = [line[1] for line in ran(state) if line[0] == "begin"]
-    assert len(begins) == len(set(begins)) == 5  # nothing twice
+        assert [ended(client, id_)["state"] for id_ in (second, third)] == ["finished", "finished"]
+    assert [line[1] for line in ran(state) if line[0] == "begin"] == [first, second, third]

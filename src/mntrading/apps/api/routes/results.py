@@ -146,6 +146,6 @@ def series(frame: pd.DataFrame, most: int) -> dict[str, Any]:
     return {
         "index": list(pd.DatetimeIndex(rows.index).strftime("%Y-%m-%dT%H:%M:%SZ")),
         "columns": {
-            str(name): [None if math.isnan(value) else value for value in rows[name].tolist()] for name in rows
+            str(name): [value if math.isfinite(value) else None for value in rows[name].tolist()] for name in rows
         },
     }
