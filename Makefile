@@ -82,6 +82,9 @@ shadow-cycle: .venv/.dev ## Challengers in shadow: production's bits, damages, k
 refusals: .venv/.dev ## Every way live inputs can be wrong: what is said, what is traded, what is left
 	$(BIN)/python tests/faults/refusals.py
 
+fuzz-api: .venv/.dev ## The API under whatever can be sent to it, and killed while it works
+	$(BIN)/python tests/apps/api/fuzz_api.py
+
 disk-full: .venv/.dev ## Every kind of save on a full disk, and with errors in its middle
 	$(BIN)/python tests/faults/disk_full.py
 
@@ -129,6 +132,9 @@ parity: .venv/.dev ## Live features against those of research, bit for bit
 
 replay: .venv/.dev ## A trading window lived through bar by bar, against its backtest
 	$(BIN)/python benchmarks/replay.py
+
+bench-api: .venv/.dev ## Requests a second and p99 of the API's reads, beside a bare FastAPI route
+	$(BIN)/python benchmarks/api.py
 
 bench-cycle: .venv/.dev ## What a short cycle costs for twenty pairs, cold and warm, and its steps
 	$(BIN)/python benchmarks/short_cycle.py

@@ -11,9 +11,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 from kedro.io import DataCatalog
 
@@ -44,6 +46,9 @@ _LARGEST_CACHED: Final = 8_000_000
 
 Known = tuple[bool, int | None, str | None, datetime | None, int | None]
 """Whether an entry exists, its size, hash, time and number of partitions."""
+
+
+_NOTHING: Final[Known] = (False, None, None, None, None)
 
 
 class UnknownEntryError(MNTradingError, KeyError):
@@ -121,6 +126,12 @@ class Stored:
     modified_at: datetime
     media_type: str
 
+    @cached_property
+    def headers(self) -> dict[str, str]:
+        """Entity tag and time of change as HTTP has them."""
+        moment = format_datetime(self.modified_at.astimezone(UTC), usegmt=True)
+        return {"ETag": f'"{self.sha256}"', "Last-Modified": moment, "Cache-Control": "private, no-cache"}
+
 
 class ReadCatalog:
     """Reads the catalog of one environment.
@@ -140,10 +151,12 @@ class ReadCatalog:
         conf = project / "conf"
         self.root = str(configured(conf, "globals", env)["storage"]["root"])
         self.local = not is_remote(self.root)
+        self._above = str(local_root(self.root)) if self.local else self.root.rstrip("/")
         config = {name: _absolute(entry, project) for name, entry in configured(conf, "catalog", env).items()}
         credentials = configured(conf, "credentials", env)
         self._config = {name: entry for name, entry in sorted(config.items()) if not _is_twin(name, config)}
         self._catalog = DataCatalog.from_config(self._config, credentials)
+        self._datasets: dict[str, Any] = {}
         self._cache: OrderedDict[tuple[str, str | None], tuple[object, Stored]] = OrderedDict()
         self._digests: dict[str, tuple[object, Known]] = {}
         self._derived: dict[object, tuple[object, Any]] = {}
@@ -257,7 +270,7 @@ class ReadCatalog:
         held = self._cache.get((name, None))
         if held is None or not self.local:
             return None
-        state = cast(ArtifactDataset, self._catalog[name]).state()
+        state = self._dataset(name).state()
         return held[1] if state is not None and held[0] == state.version else None
 
     def read(self, name: str) -> Stored:
@@ -340,8 +353,7 @@ class ReadCatalog:
 
     def version(self, name: str) -> object:
         """Changes whenever what is stored does; None where there is nothing."""
-        dataset = self._dataset(name)
-        state = None if isinstance(dataset, BarsDataset) else dataset.state()
+        state = self._dataset(name).state()
         return None if state is None else state.version
 
     def held(self, name: str, key: tuple[object, ...]) -> Any:
@@ -367,9 +379,12 @@ class ReadCatalog:
     # -- inside
 
     def _dataset(self, name: str) -> Any:
-        if name not in self._config:
-            raise UnknownEntryError("there is no such catalog entry", where="catalog")
-        return self._catalog[name]
+        found = self._datasets.get(name)
+        if found is None:
+            if name not in self._config:
+                raise UnknownEntryError("there is no such catalog entry", where="catalog")
+            found = self._datasets[name] = self._catalog[name]
+        return found
 
     def _missing(self, name: str) -> MissingEntryError:
         return MissingEntryError(
@@ -380,8 +395,7 @@ class ReadCatalog:
         return isinstance(dataset, PartitionedArtifactDataset) and dataset.state() is not None
 
     def _below_root(self, path: str) -> str:
-        root = str(local_root(self.root)) if self.local else self.root.rstrip("/")
-        return path.removeprefix(root).lstrip("/") if path.startswith(root) else Path(path).name
+        return path.removeprefix(self._above).lstrip("/") if path.startswith(self._above) else Path(path).name
 
     def _file(self, dataset: ArtifactDataset, state: FileState) -> Stored:
         data = dataset.stored()
@@ -405,29 +419,24 @@ class ReadCatalog:
 
     def _known(self, name: str, dataset: Any) -> Known:
         """Whether it exists, size, hash, time and number of partitions; hashes anew only what was replaced."""
-        if isinstance(dataset, BarsDataset):
-            if not dataset.exists():
-                return False, None, None, None, None
-            store = dataset.load()
-            size = sum(int(store.entry(symbol)["bytes"]) for symbol in store)
-            return True, size, store.digest, None, len(store)
         state = dataset.state()
-        if state is None:
-            return False, None, None, None, None
+        if state is None and not isinstance(dataset, BarsDataset):
+            return _NOTHING
         held = self._digests.get(name)
-        if held is None or held[0] != state.version:
-            what: Known
-            if isinstance(dataset, ArtifactDataset):
-                what = (True, state.bytes, dataset.digest(), state.modified, None)
-            elif not dataset.exists():  # a batch that was not finished
-                return False, None, None, state.modified, None
-            else:
-                folder = cast(Partitions, dataset.load())
-                size = sum(int(folder.entry(id_)["bytes"]) for id_ in folder)
-                what = (True, size, folder.digest, state.modified, len(folder))
-            held = (state.version, what)
+        if held is None or state is None or held[0] != state.version:
+            held = (None if state is None else state.version, self._measured(dataset, state))
             self._digests[name] = held
         return held[1]
+
+    def _measured(self, dataset: Any, state: FileState | None) -> Known:
+        modified = None if state is None else state.modified
+        if isinstance(dataset, ArtifactDataset):
+            return True, None if state is None else state.bytes, dataset.digest(), modified, None
+        if not dataset.exists():  # or a batch that was not finished
+            return False, None, None, modified, None
+        folder = dataset.load()
+        size = sum(int(folder.entry(id_)["bytes"]) for id_ in folder)
+        return True, size, folder.digest, modified, len(folder)
 
 
 def iso(moment: datetime) -> str:

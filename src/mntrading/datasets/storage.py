@@ -60,15 +60,20 @@ class FileState:
     ----------
     bytes
         Its size.
-    modified
-        When it was written, UTC.
+    timestamp
+        When it was written, in seconds since 1970.
     version
         Changes whenever the file is replaced.
     """
 
     bytes: int
-    modified: dt.datetime
+    timestamp: float
     version: tuple[object, ...]
+
+    @property
+    def modified(self) -> dt.datetime:
+        """When it was written, UTC."""
+        return dt.datetime.fromtimestamp(self.timestamp, dt.UTC)
 
 
 def file_state(fs: AbstractFileSystem, path: str) -> FileState | None:
@@ -79,14 +84,14 @@ def file_state(fs: AbstractFileSystem, path: str) -> FileState | None:
         except FileNotFoundError:
             return None
         version = (found.st_ino, found.st_mtime_ns, found.st_size)
-        return FileState(found.st_size, dt.datetime.fromtimestamp(found.st_mtime, dt.UTC), version)
+        return FileState(found.st_size, found.st_mtime, version)
     fs.invalidate_cache(path)
     try:
         info = fs.info(path)
     except FileNotFoundError:
         return None
     modified = info.get("LastModified") or fs.modified(path)
-    return FileState(int(info["size"]), modified, (info.get("ETag"), str(modified), info["size"]))
+    return FileState(int(info["size"]), modified.timestamp(), (info.get("ETag"), str(modified), info["size"]))
 
 
 def write_atomic(fs: AbstractFileSystem, path: str, data: bytes, *, staging: str | None = None) -> None:

@@ -13,5 +13,5 @@ from mntrading.apps.api.main import create_app
 
 if __name__ == "__main__":
     folder, port, *command = sys.argv[1:]
-    app = create_app(settings(Path(folder), port=int(port), max_queued=100_000), command)
+    app = create_app(settings(Path(folder), port=int(port), max_queued=100_000, max_failures=5_000), command)
     uvicorn.run(app, host="127.0.0.1", port=int(port), **SERVER)

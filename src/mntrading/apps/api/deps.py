@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import format_datetime
 from typing import Any, cast
 
 from fastapi import Request, Response
@@ -62,12 +61,7 @@ async def derived(request: Request, name: str, key: tuple[object, ...], make: Ca
 
 def stored(request: Request, found: Stored, headers: dict[str, str] | None = None) -> Response:
     """Stored bytes with their hash as entity tag; none of them where the client has them."""
-    known = {
-        "ETag": f'"{found.sha256}"',
-        "Last-Modified": format_datetime(found.modified_at.astimezone(UTC), usegmt=True),
-        "Cache-Control": "private, no-cache",
-        **(headers or {}),
-    }
+    known = found.headers | headers if headers else found.headers
     if known["ETag"] in request.headers.get("if-none-match", ""):
         return Response(None, 304, known)
     return Response(found.data, 200, known, found.media_type)

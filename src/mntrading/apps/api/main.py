@@ -99,8 +99,9 @@ def create_app(settings: Settings, command: Sequence[str] = WORKER) -> Api:
         redoc_url=None,
         redirect_slashes=False,
     )
-    for one in (health, runs, artifacts, results):
-        app.include_router(one.router)
+    # each route is tried in turn: flat, and those that are asked most first
+    for one in (results, health, artifacts, runs):
+        app.router.routes.extend(one.router.routes)
     problems.install(app)
     if settings.allowed_origins:
         app.add_middleware(
@@ -123,6 +124,7 @@ def _completed(made: dict[str, Any]) -> dict[str, Any]:
     for name, _ in results.DOCUMENTS.values():
         schemas |= artefact_schema(name)
     told = {
+        400: "A body that is no JSON",
         401: "No token, or not the token",
         403: "A page that may not call the API",
         404: "There is none",
@@ -135,6 +137,8 @@ def _completed(made: dict[str, Any]) -> dict[str, Any]:
             operation["security"] = [] if path in OPEN else [{"token": []}]
             answers = operation["responses"]
             for status, what in told.items():
+                if status == 400 and "requestBody" not in operation:
+                    continue
                 if path in OPEN and status in (401, 404, 422, 429):
                     continue
                 answers.setdefault(str(status), {"description": what})

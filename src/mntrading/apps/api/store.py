@@ -141,10 +141,10 @@ class Store:
         rows = self._connection().execute("SELECT state, COUNT(*) FROM runs GROUP BY state")
         return dict.fromkeys(STATES, 0) | dict(rows.fetchall())
 
-    def ahead(self, job: Job) -> int:
-        """Runs that wait before this one."""
-        row = self._connection().execute("SELECT COUNT(*) FROM runs WHERE state = 'queued' AND seq < ?", (job.seq,))
-        return int(row.fetchone()[0])
+    def places(self) -> dict[str, int]:
+        """Place of every run that waits, from 1, by its id."""
+        rows = self._connection().execute("SELECT id FROM runs WHERE state = 'queued' ORDER BY seq")
+        return {str(row[0]): place for place, row in enumerate(rows, start=1)}
 
     # -- the API's part
 

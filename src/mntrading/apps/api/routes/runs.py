@@ -67,7 +67,7 @@ def start(found: Parts, pipeline: str, given: dict[str, Any], key: str | None, c
 
 def told(found: Parts, job: Job) -> dict[str, Any]:
     """A run as it is told, with its place in the queue."""
-    return run_of(job, found.store.ahead(job) if job.state == "queued" else None)
+    return run_of(job, found.store.places().get(job.id) if job.state == "queued" else None)
 
 
 def _route(pipeline: str) -> Callable[..., Response]:
@@ -123,7 +123,7 @@ def run_short_cycle_now(request: Request) -> Response:
 
 
 @router.get("/pipelines", response_model=schemas.Pipelines, summary="What can be run")
-def pipelines() -> Response:
+async def pipelines() -> Response:
     """Every pipeline that can be run."""
     rows = [{"name": name, "description": what, "blocks": list(blocks)} for name, (what, blocks) in PIPELINES.items()]
     return as_json({"pipelines": rows})
@@ -147,18 +147,20 @@ def parameters(request: Request, pipeline: Annotated[str, Path(max_length=64, ex
 
 
 @router.get("/runs", response_model=schemas.Runs, summary="The newest runs")
-def runs(
+async def runs(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     state: Annotated[schemas.State | None, Query()] = None,
 ) -> Response:
     """Runs of the queue, the newest first."""
-    found = parts(request)
-    return as_json({"runs": [told(found, job) for job in found.store.recent(limit, state)]})
+    store = parts(request).store
+    jobs = store.recent(limit, state)
+    places = store.places() if any(job.state == "queued" for job in jobs) else {}
+    return as_json({"runs": [run_of(job, places.get(job.id)) for job in jobs]})
 
 
 @router.get("/runs/{run_id}", response_model=schemas.RunDetail, responses=UNKNOWN, summary="A run")
-def run(request: Request, run_id: RunId, log_lines: Annotated[int, Query(ge=0, le=2000)] = 100) -> Response:
+async def run(request: Request, run_id: RunId, log_lines: Annotated[int, Query(ge=0, le=2000)] = 100) -> Response:
     """A run, how far it is, and the end of its log."""
     found = parts(request)
     job = found.store.get(run_id)
