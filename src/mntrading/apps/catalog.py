@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -21,8 +22,16 @@ from kedro.io import DataCatalog
 
 from mntrading.configuration import configured, is_remote, local_root, parameters
 from mntrading.core.errors import ArtifactError, MNTradingError
-from mntrading.datasets import ArtifactDataset, BarsDataset, BarStore, PartitionedArtifactDataset, Partitions
-from mntrading.datasets.storage import FileState, plain, sha256
+from mntrading.datasets import (
+    ArtifactDataset,
+    BarsDataset,
+    BarStore,
+    DatedArtifactDataset,
+    PartitionedArtifactDataset,
+    Partitions,
+)
+from mntrading.datasets.dated import DatedPartitions
+from mntrading.datasets.storage import FileState, content_hash, plain, sha256
 from mntrading.params import Block
 
 MEDIA_TYPES: Final = {
@@ -37,7 +46,12 @@ MEDIA_TYPES: Final = {
 }
 """Media type by format; of text by the file's ending, where it is known."""
 
-_KINDS: Final = {ArtifactDataset: "file", PartitionedArtifactDataset: "partitions", BarsDataset: "bars"}
+_KINDS: Final = {
+    ArtifactDataset: "file",
+    PartitionedArtifactDataset: "partitions",
+    DatedArtifactDataset: "partitions",
+    BarsDataset: "bars",
+}
 _TWIN: Final = "_stored"  # second name of an entry that a run reads and writes
 _PATHS: Final = ("filepath", "path")
 _CACHED_BYTES: Final = 64_000_000
@@ -90,6 +104,8 @@ class Entry:
         Number of partitions; None of a file.
     made_by
         Command that makes it.
+    problem
+        Why nothing more is known of what is stored; None where all is well.
     """
 
     name: str
@@ -103,6 +119,7 @@ class Entry:
     modified_at: str | None
     partitions: int | None
     made_by: str | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +175,7 @@ class ReadCatalog:
         self._catalog = DataCatalog.from_config(self._config, credentials)
         self._datasets: dict[str, Any] = {}
         self._cache: OrderedDict[tuple[str, str | None], tuple[object, Stored]] = OrderedDict()
+        self._cached_bytes = 0
         self._digests: dict[str, tuple[object, Known]] = {}
         self._derived: dict[object, tuple[object, Any]] = {}
         self._parameters: tuple[object, dict[str, Block]] | None = None
@@ -213,7 +231,11 @@ class ReadCatalog:
             There is no such entry.
         """
         dataset, config = self._dataset(name), self._config[name]
-        exists, size, digest, modified, count = self._known(name, dataset)
+        problem = None
+        try:
+            exists, size, digest, modified, count = self._known(name, dataset)
+        except ArtifactError as error:
+            exists, size, digest, modified, count, problem = True, None, None, None, None, error.what
         return Entry(
             name=name,
             layer=str(config.get("metadata", {}).get("kedro-viz", {}).get("layer", "")),
@@ -226,6 +248,7 @@ class ReadCatalog:
             modified_at=None if modified is None else iso(modified),
             partitions=count,
             made_by=config.get("made_by"),
+            problem=problem,
         )
 
     def kind(self, name: str) -> str:
@@ -248,8 +271,15 @@ class ReadCatalog:
             Path("x" + str(self._config[name].get("suffix", ""))).suffix or f".{getattr(dataset, 'format', 'parquet')}"
         )
 
-    def partitions(self, name: str) -> dict[str, dict[str, Any]]:
+    def partitions(self, name: str, limit: int | None = None) -> dict[str, dict[str, Any]]:
         """What the manifest says of every partition, by id; of bars, by symbol.
+
+        Parameters
+        ----------
+        name
+            The entry.
+        limit
+            The last ones in order of ids alone, so many of them; None for all.
 
         Raises
         ------
@@ -259,9 +289,11 @@ class ReadCatalog:
             Nothing is stored.
         """
         folder = self.load(name)
-        if not isinstance(folder, Partitions | BarStore):
+        if not isinstance(folder, Partitions | DatedPartitions | BarStore):
             raise UnknownEntryError(f"{name} is one file, it has no partitions", where="catalog")
-        return {id_: plain(folder.entry(id_)) for id_ in folder}
+        last = reversed(folder) if isinstance(folder, DatedPartitions) else reversed(list(folder))
+        ids = list(islice(last, limit))
+        return {id_: plain(folder.entry(id_)) for id_ in reversed(ids)}
 
     # -- content
 
@@ -306,7 +338,7 @@ class ReadCatalog:
             What is stored can't be read.
         """
         dataset = self._dataset(name)
-        if not isinstance(dataset, PartitionedArtifactDataset):
+        if not isinstance(dataset, PartitionedArtifactDataset | DatedArtifactDataset):
             raise UnknownEntryError(f"{name} has no partitions that can be read alone", where="catalog")
         state = dataset.state()
         if state is None:
@@ -314,7 +346,7 @@ class ReadCatalog:
         folder = dataset.load()
         if id_ not in folder:
             raise UnknownEntryError(f"{name} has no such partition", where="catalog")
-        digest, media = folder.digests[id_], MEDIA_TYPES[dataset.format]
+        digest, media = str(folder.entry(id_)["sha256"]), MEDIA_TYPES[dataset.format]
         if dataset.format == "text":
             media = MEDIA_TYPES.get(str(self._config[name].get("suffix")), media)
         return self._remembered(
@@ -346,10 +378,10 @@ class ReadCatalog:
         MissingEntryError
             Nothing is stored.
         """
-        ids = list(self.load(name))
+        ids = list(self.partitions(name, limit=1))
         if not ids:
             raise self._missing(name)
-        return str(ids[-1])
+        return ids[0]
 
     def version(self, name: str) -> object:
         """Changes whenever what is stored does; None where there is nothing."""
@@ -383,7 +415,8 @@ class ReadCatalog:
         if found is None:
             if name not in self._config:
                 raise UnknownEntryError("there is no such catalog entry", where="catalog")
-            found = self._datasets[name] = self._catalog[name]
+            with self._lock:  # Kedro's catalog makes a dataset on its first use, and minds no threads
+                found = self._datasets[name] = self._catalog[name]
         return found
 
     def _missing(self, name: str) -> MissingEntryError:
@@ -409,12 +442,14 @@ class ReadCatalog:
         if held is not None and held[0] == version:
             return held[1]
         stored = make()
-        with self._lock:
-            self._cache.pop(key, None)
-            if len(stored.data) <= _LARGEST_CACHED:
+        if len(stored.data) <= _LARGEST_CACHED:
+            with self._lock:
+                _, replaced = self._cache.pop(key, (None, None))
+                self._cached_bytes += len(stored.data) - (len(replaced.data) if replaced else 0)
                 self._cache[key] = (version, stored)
-            while sum(len(one.data) for _, one in self._cache.values()) > _CACHED_BYTES:
-                self._cache.popitem(last=False)
+                while self._cached_bytes > _CACHED_BYTES:
+                    _, (_, oldest) = self._cache.popitem(last=False)
+                    self._cached_bytes -= len(oldest.data)
         return stored
 
     def _known(self, name: str, dataset: Any) -> Known:
@@ -432,11 +467,23 @@ class ReadCatalog:
         modified = None if state is None else state.modified
         if isinstance(dataset, ArtifactDataset):
             return True, None if state is None else state.bytes, dataset.digest(), modified, None
+        if isinstance(dataset, DatedArtifactDataset):
+            return self._measured_days(dataset, modified)
         if not dataset.exists():  # or a batch that was not finished
             return False, None, None, modified, None
         folder = dataset.load()
         size = sum(int(folder.entry(id_)["bytes"]) for id_ in folder)
         return True, size, folder.digest, modified, len(folder)
+
+    def _measured_days(self, dataset: DatedArtifactDataset, modified: datetime | None) -> Known:
+        """Of a folder with a manifest a day; of days whose manifest is the same, what was known of them."""
+        size, digests, count = 0, {}, 0
+        for day in dataset.load().days if dataset.exists() else ():
+            part = dataset.part(day)
+            known = self._known(f"{dataset.resolve_path()} {day}", part)
+            size, count = size + (known[1] or 0), count + (known[4] or 0)
+            digests[day] = known[2]
+        return bool(digests), size, content_hash(digests), modified, count
 
 
 def iso(moment: datetime) -> str:

@@ -26,7 +26,7 @@ from mntrading.datasets.manifest import Entry, Manifest, PartitionFolder
 from mntrading.datasets.storage import (
     FileState,
     canonical_json,
-    file_state,
+    folder_state,
     is_local,
     move,
     read_bytes,
@@ -144,7 +144,7 @@ class BarsDataset(PlainErrorsDataset):
 
         Each save of bars replaces a manifest, which the folder's own time of change tells.
         """
-        return file_state(self._layout.fs, self._layout.meta) if is_local(self._layout.fs) else None
+        return folder_state(self._layout.meta) if is_local(self._layout.fs) else None
 
     def digest(self) -> str | None:
         """Content hash over all bars, None where there is no store."""

@@ -31,6 +31,7 @@ from pydantic import BaseModel
 from mntrading.core.errors import ArtifactError
 
 TEMPORARY_PREFIX: Final = ".tmp-"
+_CLOCK_STEP_SECONDS: Final = 0.1
 
 
 # --- bytes ------------------------------------------------------------------------------------------------
@@ -92,6 +93,20 @@ def file_state(fs: AbstractFileSystem, path: str) -> FileState | None:
         return None
     modified = info.get("LastModified") or fs.modified(path)
     return FileState(int(info["size"]), modified.timestamp(), (info.get("ETag"), str(modified), info["size"]))
+
+
+def folder_state(folder: str) -> FileState | None:
+    """The state of a local folder whose files are replaced by renaming, None where there is none.
+
+    A folder's time of change has the clock's steps. One that has changed within the last of them is of a version of
+    its own each time it is looked at: more may come without showing.
+    """
+    try:
+        found = os.stat(folder)  # noqa: PTH116
+    except FileNotFoundError:
+        return None
+    fresh = time.time() - found.st_mtime < _CLOCK_STEP_SECONDS
+    return FileState(0, found.st_mtime, (found.st_ino, found.st_mtime_ns, object() if fresh else None))
 
 
 def write_atomic(fs: AbstractFileSystem, path: str, data: bytes, *, staging: str | None = None) -> None:

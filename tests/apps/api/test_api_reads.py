@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from traversal import paths
 from mntrading.apps.api.routes.results import DOCUMENTS, series
 from mntrading.apps.catalog import MissingEntryError, ReadCatalog, UnknownEntryError
 from mntrading.core.errors import MNTradingError
-from mntrading.datasets import ArtifactDataset, PartitionedArtifactDataset
+from mntrading.datasets import ArtifactDataset, DatedArtifactDataset, PartitionedArtifactDataset
 
 CANARY = "a secret from outside"
 ROSTER = {
@@ -29,15 +30,23 @@ ROSTER = {
 
 
 @pytest.fixture
-def root(state: Path) -> Path:
-    """A storage root in which some things are stored, and a file beside it that is nobody's business."""
-    root = state.parent / "data"
-    (state.parent / "canary.txt").write_text(CANARY)
+def client(shared: TestClient) -> TestClient:
+    """A client of an API on an empty storage root."""
+    place = shared.app.state.parts.settings.state.parent
+    shutil.rmtree(place / "data", ignore_errors=True)
+    (place / "canary.txt").write_text(CANARY)
+    return shared
+
+
+@pytest.fixture
+def root(client: TestClient) -> Path:
+    """Its storage root, in which some things are stored now."""
+    root: Path = client.app.state.parts.settings.state.parent / "data"
     ArtifactDataset(filepath=str(root / "pairs/roster.json"), format="json", schema="roster").save(ROSTER)
     ArtifactDataset(filepath=str(root / "portfolio/_latest_report.md"), format="text").save("# Report\n")
     html = "<script>alert(1)</script>"
     ArtifactDataset(filepath=str(root / "portfolio/_latest_report.html"), format="text").save(html)
-    signals = PartitionedArtifactDataset(path=str(root / "signals"), format="jsonl", append=True)
+    signals = DatedArtifactDataset(path=str(root / "signals"), format="jsonl")
     signals.save({"20250101T000000Z": [{"z": 1.0}], "20250101T000500Z": [{"z": 2.0}, {"z": 3.0}]})
     index = pd.date_range("2025-01-01", periods=100, freq="5min", tz="UTC", name="timestamp").as_unit("ms")
     frame = pd.DataFrame({"equity": np.arange(100.0)}, index=index)
@@ -99,7 +108,7 @@ def test_what_is_stored_anew_is_told_at_once(client: TestClient, root: Path) -> 
     ArtifactDataset(filepath=str(root / "pairs/roster.json"), format="json", schema="roster").save(later)
     assert client.get("/pairs").json()["as_of"] == "2025-02-25T00:00:00Z"
     assert client.get("/artifacts/roster").json()["as_of"] == "2025-02-25T00:00:00Z"
-    signals = PartitionedArtifactDataset(path=str(root / "signals"), format="jsonl", append=True)
+    signals = DatedArtifactDataset(path=str(root / "signals"), format="jsonl")
     assert client.get("/signals/latest").json() == {
         "bar_close": "20250101T000500Z",
         "signals": [{"z": 2.0}, {"z": 3.0}],
@@ -118,6 +127,10 @@ def test_partitions_are_listed_and_come_by_the_ids_of_their_manifest(client: Tes
     assert client.get("/artifacts/signals/20250101T001000Z").status_code == 404
     assert client.get("/artifacts/signals/_position_state").status_code == 404
     assert client.get("/artifacts/roster/a").status_code == 404
+    (last,) = client.get("/artifacts/signals?limit=1").json()["partitions"]
+    assert last["id"] == "20250101T000500Z"
+    entries = {entry["name"]: entry for entry in client.get("/artifacts").json()["artifacts"]}
+    assert (entries["signals"]["partitions"], entries["signals"]["exists"]) == (2, True)
 
 
 def test_pages_that_were_made_run_nothing_in_a_browser(client: TestClient, root: Path) -> None:
@@ -139,7 +152,11 @@ def test_a_damaged_file_is_a_problem_that_says_what_to_run_and_no_crash(client: 
     (root / "signals/20250101T000500Z.jsonl").write_text("{}\n")
     assert client.get("/artifacts/signals/20250101T000500Z").status_code == 503
     assert client.get("/signals/latest").status_code == 503
-    assert client.get("/artifacts").status_code == 200
+    (root / "portfolio/paper_equity/_manifest.json").write_text("{")
+    told = {entry["name"]: entry for entry in client.get("/artifacts").json()["artifacts"]}
+    assert "no readable manifest" in told["paper_equity"]["problem"]
+    assert told["signals"]["problem"] is None
+    assert client.get("/equity").status_code == 503
 
 
 def test_an_unfinished_folder_says_so(client: TestClient, root: Path) -> None:

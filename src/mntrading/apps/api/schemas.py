@@ -148,6 +148,7 @@ class Artifact(Answer):
     modified_at: str | None
     partitions: int | None
     made_by: str | None = Field(description="command that makes it")
+    problem: str | None = Field(description="why nothing more is known of what is stored")
 
 
 class Artifacts(Answer):

@@ -27,6 +27,7 @@ ALIAS: Final = "/run/short_cycle_now"
 
 _TOO_LARGE: Final = "the body is larger than any request's"
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
+_METHODS: Final = (*_SAFE, "POST", "PUT", "PATCH", "DELETE")
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -124,14 +125,16 @@ class Guard:
             return message
 
         problem = self._refusal(scope)
-        if problem is not None:
-            self._metrics.refused.labels(problem.kind).inc()
-            await _answer(problem, scope, guarded)
-        else:
-            await self._app(scope, counted, guarded)
-        route = getattr(scope.get("route"), "path", "unmatched")
-        method = scope["method"] if scope["method"] in (*_SAFE, "POST", "PUT", "PATCH", "DELETE") else "other"
-        self._metrics.seconds.labels(method, route, status).observe(time.perf_counter() - began)
+        try:
+            if problem is not None:
+                self._metrics.refused.labels(problem.kind).inc()
+                await _answer(problem, scope, guarded)
+            else:
+                await self._app(scope, counted, guarded)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.seconds.labels(method, route, status).observe(time.perf_counter() - began)
 
     def _refusal(self, scope: Scope) -> Problem | None:
         """Why a request is not served; None where it is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from mntrading.apps.api import schemas
@@ -46,12 +46,16 @@ def artifacts(request: Request) -> Response:
 @router.get(
     "/artifacts/{name}", response_class=Response, responses=_RESPONSES, summary="A file, or a folder's partitions"
 )
-async def artifact(request: Request, name: Name) -> Response:
+async def artifact(
+    request: Request,
+    name: Name,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="partitions at most, those with the last ids")] = 1000,
+) -> Response:
     """A file's bytes; of a folder of partitions, what its manifest says."""
     catalog = parts(request).catalog
     if catalog.kind(name) == "file":
         return await file(request, name, as_file(name, catalog.suffix(name)))
-    folder = await run_in_threadpool(catalog.partitions, name)
+    folder = await run_in_threadpool(catalog.partitions, name, limit)
     rows = [{"id": id_, **known} for id_, known in folder.items()]
     return as_json({"name": name, "partitions": rows})
 
