@@ -149,8 +149,9 @@ def test_a_damaged_file_is_a_problem_that_says_what_to_run_and_no_crash(client: 
         answer = client.get(path)
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:mntrading:problem:unreadable")
         assert answer.json()["next"] == "kedro run --pipelines screening"
-    (root / "signals/20250101T000500Z.jsonl").write_text("{}\n")
-    assert client.get("/artifacts/signals/20250101T000500Z").status_code == 503
+    for name in ("20250101T000000Z", "20250101T000500Z"):
+        (root / f"signals/{name}.jsonl").write_text("{}\n")
+    assert client.get("/artifacts/signals/20250101T000000Z").status_code == 503
     assert client.get("/signals/latest").status_code == 503
     (root / "portfolio/paper_equity/_manifest.json").write_text("{")
     told = {entry["name"]: entry for entry in client.get("/artifacts").json()["artifacts"]}

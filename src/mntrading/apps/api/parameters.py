@@ -138,6 +138,7 @@ def checked(given: Values, blocks: Mapping[str, Block]) -> list[tuple[str, str]]
     return wrong
 
 
+@cache
 def _subset(block: type[BaseModel], path: str) -> type[Subset]:
     fields: dict[str, Any] = {}
     for name, info in block.model_fields.items():
