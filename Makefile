@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export DO_NOT_TRACK := 1
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help install run test lint format lock viz jupyter mlflow markets clean
+.PHONY: help install run test lint format lock viz jupyter mlflow markets clean api fuzz-api bench-api
 .PHONY: fault-matrix fuzz-bars fuzz-books kill-loop kill-cycle refusals disk-full test-s3 test-services test-rgw canary
 .PHONY: parity placebo replay
 .PHONY: bench-cycle
@@ -83,6 +83,9 @@ shadow-cycle: .venv/.dev ## Challengers in shadow: production's bits, damages, k
 refusals: .venv/.dev ## Every way live inputs can be wrong: what is said, what is traded, what is left
 	$(BIN)/python tests/faults/refusals.py
 
+fuzz-api: .venv/.dev ## The API under whatever can be sent to it, and killed while it works
+	$(BIN)/python tests/apps/api/fuzz_api.py
+
 disk-full: .venv/.dev ## Every kind of save on a full disk, and with errors in its middle
 	$(BIN)/python tests/faults/disk_full.py
 
@@ -140,6 +143,9 @@ parity: .venv/.dev ## Live features against those of research, bit for bit
 replay: .venv/.dev ## A trading window lived through bar by bar, against its backtest
 	$(BIN)/python benchmarks/replay.py
 
+bench-api: .venv/.dev ## Requests a second and p99 of the API's reads, beside a bare FastAPI route
+	$(BIN)/python benchmarks/api.py
+
 bench-cycle: .venv/.dev ## What a short cycle costs for twenty pairs, cold and warm, and its steps
 	$(BIN)/python benchmarks/short_cycle.py
 
@@ -152,6 +158,9 @@ lock: $(UV) ## Resolve the dependencies anew
 	  --no-emit-index-url --no-header --no-annotate - --output-file requirements-services.lock
 	echo 'vectorbt[rust]~=1.2.0' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate - --output-file requirements-peers.lock
+
+api: .venv/.runtime ## The HTTP API: MNTRADING_API_TOKEN=… make api, or make api DEMO=1 on this machine alone
+	$(BIN)/python -m mntrading.apps.api $(if $(DEMO),--demo)
 
 viz: .venv/.runtime ## Browse the lineage in a browser
 	$(BIN)/kedro viz run

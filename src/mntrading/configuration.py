@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kedro.config import OmegaConfigLoader
+from kedro.config import MissingConfigException, OmegaConfigLoader
 from kedro.utils import find_kedro_project
 
 from mntrading.core.errors import ParameterError
@@ -92,10 +92,37 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def parameters(conf: Path, env: str = "base") -> dict[str, Block]:
-    """Every parameter block of an environment below ``conf``, as its model."""
+LOADER_ARGS: dict[str, Any] = {
+    "base_env": "base",
+    "default_run_env": "local",
+    "merge_strategy": {"parameters": "soft", "globals": "soft", "mlflow": "soft"},
+    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
+    "custom_resolvers": RESOLVERS,
+}
+"""How configuration is merged and resolved, in sessions and outside them."""
+
+
+def configured(conf: Path, kind: str, env: str | None = None) -> dict[str, Any]:
+    """What an environment's files below ``conf`` say of a kind, ``catalog``; empty where there are none of it.
+
+    Parameters
+    ----------
+    conf
+        The folder of configuration.
+    kind
+        ``catalog``, ``parameters``, ``globals``, ``mlflow`` or ``credentials``.
+    env
+        The environment; None for ``local``.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # kedro's own call of a deprecated function
-        loader = OmegaConfigLoader(str(conf), base_env="base", default_run_env=env, custom_resolvers=RESOLVERS)
-        values = loader["parameters"]
-    return {key: BLOCKS[key].model_validate(block) for key, block in values.items()}
+        loader = OmegaConfigLoader(str(conf), env=env, **LOADER_ARGS)
+        try:
+            return dict(loader[kind])
+        except MissingConfigException:
+            return {}
+
+
+def parameters(conf: Path, env: str | None = "base") -> dict[str, Block]:
+    """Every parameter block of an environment below ``conf``, as its model."""
+    return {key: BLOCKS[key].model_validate(block) for key, block in configured(conf, "parameters", env).items()}

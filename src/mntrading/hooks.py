@@ -20,6 +20,7 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks import MlflowHook
 from kedro_mlflow.framework.hooks.utils import _flatten_dict
 from pydantic import BaseModel
@@ -32,7 +33,7 @@ from mntrading.locking import RootLock
 from mntrading.logs import redacted
 from mntrading.objects.lease import LeaseLostError
 from mntrading.params import BLOCKS
-from mntrading.runs import JOURNAL, RunRecord, expected
+from mntrading.runs import JOURNAL, Progress, RunRecord, expected
 
 LOGGER = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ class RunHooks:
     def __init__(self) -> None:
         self._lock: RootLock | None = None
         self._project = Path()
+        self._done, self._total = 0, 0
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
@@ -134,9 +136,10 @@ class RunHooks:
         self._lock = RootLock(storage, credentials)
 
     @hook_impl(tryfirst=True)
-    def before_pipeline_run(self, run_params: dict[str, Any], catalog: DataCatalog) -> None:
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Take the storage root's lock, then write the record of the run that begins."""
         JOURNAL.record = JOURNAL.close = None  # a session before this one in the same process has left its own
+        self._done, self._total = 0, len(pipeline.nodes)
         record = RunRecord(
             run_id=run_params["run_id"],
             pipelines=tuple(run_params["pipeline_names"] or ("__default__",)),
@@ -156,6 +159,18 @@ class RunHooks:
             self._bury(catalog)
         JOURNAL.record = record
         catalog["run_record"].save(self._document(run_params))
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Tell whoever watches which node begins."""
+        JOURNAL.tell(Progress(node.name, self._done, self._total))
+
+    @hook_impl
+    def after_node_run(self) -> None:
+        """Count the node."""
+        self._done += 1
+        if self._done == self._total:
+            JOURNAL.tell(Progress("", self._done, self._total))
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:

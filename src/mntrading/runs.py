@@ -69,8 +69,27 @@ class RunRecord:
     error: str
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Parameters
+    ----------
+    step
+        Node that has begun; empty when the last one is done.
+    done
+        Nodes that are done.
+    total
+        Nodes of the run.
+    """
+
+    step: str
+    done: int
+    total: int
+
+
 class Journal:
-    """Keeps the record of this process's run, for whoever started it.
+    """Keeps the record of this process's run, for whoever started it, and tells the one who watches how far it is.
 
     ``close`` ends a run that was not ended by Kedro's hooks: they are not called for what fails in a hook, nor for
     an interrupt.
@@ -78,6 +97,12 @@ class Journal:
 
     record: RunRecord | None = None
     close: Callable[[BaseException], None] | None = None
+    watch: Callable[[Progress], None] | None = None
+
+    def tell(self, progress: Progress) -> None:
+        """Tell whoever watches."""
+        if self.watch is not None:
+            self.watch(progress)
 
 
 JOURNAL = Journal()
@@ -171,12 +196,29 @@ def run(
         raise ParameterError(f"{Path.cwd()} is not inside the project", fix="change into the project's folder first")
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
-        return pool.submit(_run_here, Path(project), names, env, params or {}, tuple(tags)).result()
+        return pool.submit(run_here, Path(project), names, env, params or {}, tuple(tags)).result()
 
 
-def _run_here(
-    project: Path, names: tuple[str, ...], env: str | None, params: dict[str, Any], tags: tuple[str, ...]
+def run_here(
+    project: Path,
+    names: tuple[str, ...],
+    env: str | None,
+    params: dict[str, Any],
+    tags: tuple[str, ...] = (),
+    watch: Callable[[Progress], None] | None = None,
 ) -> RunRecord:
+    """Run registered pipelines in this process, which runs nothing else, and return the record of the run.
+
+    Parameters
+    ----------
+    project
+        The project's folder.
+    names, env, params, tags
+        See ``run``.
+    watch
+        Called when a node begins and when the last one is done.
+    """
+    JOURNAL.watch = watch
     bootstrap_project(project)
     with open_session(project, env, params) as session:
         session.run(pipeline_names=list(names), tags=tags)

@@ -16,7 +16,7 @@ os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
 os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
 
 from mntrading import logs
-from mntrading.configuration import RESOLVERS
+from mntrading.configuration import LOADER_ARGS
 from mntrading.hooks import RUN_HOOKS, TRACKING_HOOKS
 from mntrading.runs import Session
 
@@ -25,12 +25,6 @@ HOOKS = (RUN_HOOKS, TRACKING_HOOKS)
 # TRACKING_HOOKS is kedro-mlflow's own hook taught to log typed parameters; telemetry is off for everyone
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow", "kedro-telemetry")
 
-CONFIG_LOADER_ARGS = {
-    "base_env": "base",
-    "default_run_env": "local",
-    "merge_strategy": {"parameters": "soft", "globals": "soft", "mlflow": "soft"},
-    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
-    "custom_resolvers": RESOLVERS,
-}
+CONFIG_LOADER_ARGS = LOADER_ARGS
 
 logs.install()

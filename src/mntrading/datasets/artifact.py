@@ -19,7 +19,9 @@ from mntrading.datasets.codecs import codec
 from mntrading.datasets.errors import MissingPartitionError, PlainErrorsDataset
 from mntrading.datasets.manifest import Entry, Manifest, PartitionFolder, check_id
 from mntrading.datasets.storage import (
+    FileState,
     content_hash,
+    file_state,
     is_local,
     plain,
     read_bytes,
@@ -112,6 +114,33 @@ class ArtifactDataset(PlainErrorsDataset):
                 return sha256(read_bytes(self._fs, self._filepath))
             except FileNotFoundError:
                 return None
+
+    def state(self) -> FileState | None:
+        """What is known of the file without reading it, None where there is none."""
+        with reporting(self.resolve_path()):
+            return file_state(self._fs, self._filepath)
+
+    @property
+    def format(self) -> str:
+        """Name of the file's format."""
+        return self._codec.name
+
+    def stored(self) -> bytes:
+        """The stored bytes, checked against the schema.
+
+        Raises
+        ------
+        ArtifactError
+            There is no file, or it is not of its format or its schema.
+        """
+        with reporting(self.resolve_path(), fix=self._made_by):
+            try:
+                data = read_bytes(self._fs, self._filepath)
+            except FileNotFoundError:
+                raise ArtifactError("does not exist") from None
+            if self._schema is not None:
+                _check(data, self._codec.decode(data), self._schema, self._codec.name)
+        return data
 
     def load(self) -> Any:
         """The stored object; None where there is none and ``missing_ok``."""
@@ -400,6 +429,16 @@ class PartitionedArtifactDataset(PlainErrorsDataset):
         """Content hash over all partitions, None where the folder is missing or not finished."""
         manifest = self._folder.read_manifest()
         return self._view(manifest).digest if manifest is not None and manifest.complete else None
+
+    def state(self) -> FileState | None:
+        """What is known of the manifest without reading it, None where there is none."""
+        with reporting(self.resolve_path()):
+            return file_state(self._folder.fs, self._folder.manifest_path)
+
+    @property
+    def format(self) -> str:
+        """Name of a partition's format."""
+        return self._codec.name
 
     def load(self) -> Partitions:
         """The partitions of a finished folder, not read yet."""

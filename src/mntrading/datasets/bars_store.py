@@ -24,7 +24,10 @@ from mntrading.datasets.codecs import read_table
 from mntrading.datasets.errors import PlainErrorsDataset
 from mntrading.datasets.manifest import Entry, Manifest, PartitionFolder
 from mntrading.datasets.storage import (
+    FileState,
     canonical_json,
+    folder_state,
+    is_local,
     move,
     read_bytes,
     remove_orphans,
@@ -135,6 +138,13 @@ class BarsDataset(PlainErrorsDataset):
     def resolve_path(self) -> str:
         """The folder's path, with its protocol unless it is local."""
         return self._layout.shown
+
+    def state(self) -> FileState | None:
+        """What is known of the manifests without reading them; None where there are none, or on an object store.
+
+        Each save of bars replaces a manifest, which the folder's own time of change tells.
+        """
+        return folder_state(self._layout.meta) if is_local(self._layout.fs) else None
 
     def digest(self) -> str | None:
         """Content hash over all bars, None where there is no store."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 from mntrading.core.errors import ArtifactError
 from mntrading.datasets.artifact import PartitionedArtifactDataset, Partitions, located
 from mntrading.datasets.errors import MissingPartitionError, PlainErrorsDataset
-from mntrading.datasets.storage import reporting
+from mntrading.datasets.storage import FileState, folder_state, is_local, reporting
 
 _DAY: Final = re.compile(r"\d{4}-?\d{2}-?\d{2}")
 _MANIFESTS: Final = "_days"
@@ -147,6 +147,19 @@ class DatedArtifactDataset(PlainErrorsDataset):
     def resolve_path(self) -> str:
         """The folder's path, with its protocol unless it is local."""
         return self._whole.resolve_path()
+
+    def state(self) -> FileState | None:
+        """What is known of the manifests without reading them, None where there are none."""
+        if is_local(self._fs):
+            return folder_state(f"{self._root}/{_MANIFESTS}")
+        days = self._days()
+        newest = self.part(days[-1]).state() if days else None
+        return newest and FileState(newest.bytes, newest.timestamp, (len(days), days[-1], newest.version))
+
+    @property
+    def format(self) -> str:
+        """Name of a partition's format."""
+        return self._whole.format
 
     def part(self, day: str) -> PartitionedArtifactDataset:
         """The partitions of one day, as a dataset of their own."""

@@ -31,6 +31,7 @@ from pydantic import BaseModel
 from mntrading.core.errors import ArtifactError
 
 TEMPORARY_PREFIX: Final = ".tmp-"
+_CLOCK_STEP_SECONDS: Final = 0.1
 
 
 class WriteGuard:
@@ -64,6 +65,62 @@ def read_bytes(fs: AbstractFileSystem, path: str) -> bytes:
         There is no such file.
     """
     return bytes(fs.cat_file(path))
+
+
+@dataclasses.dataclass(frozen=True)
+class FileState:
+    """What is known of a file without reading it.
+
+    Parameters
+    ----------
+    bytes
+        Its size.
+    timestamp
+        When it was written, in seconds since 1970.
+    version
+        Changes whenever the file is replaced.
+    """
+
+    bytes: int
+    timestamp: float
+    version: tuple[object, ...]
+
+    @property
+    def modified(self) -> dt.datetime:
+        """When it was written, UTC."""
+        return dt.datetime.fromtimestamp(self.timestamp, dt.UTC)
+
+
+def file_state(fs: AbstractFileSystem, path: str) -> FileState | None:
+    """The state of a file past any cached listing, None where there is none."""
+    if is_local(fs):
+        try:
+            found = os.stat(path)  # noqa: PTH116 - on every read of the apps, and a Path costs more than the call
+        except FileNotFoundError:
+            return None
+        version = (found.st_ino, found.st_mtime_ns, found.st_size)
+        return FileState(found.st_size, found.st_mtime, version)
+    fs.invalidate_cache(path)
+    try:
+        info = fs.info(path)
+    except FileNotFoundError:
+        return None
+    modified = info.get("LastModified") or fs.modified(path)
+    return FileState(int(info["size"]), modified.timestamp(), (info.get("ETag"), str(modified), info["size"]))
+
+
+def folder_state(folder: str) -> FileState | None:
+    """The state of a local folder whose files are replaced by renaming, None where there is none.
+
+    A folder's time of change has the clock's steps. One that has changed within the last of them is of a version of
+    its own each time it is looked at: more may come without showing.
+    """
+    try:
+        found = os.stat(folder)  # noqa: PTH116
+    except FileNotFoundError:
+        return None
+    fresh = time.time() - found.st_mtime < _CLOCK_STEP_SECONDS
+    return FileState(0, found.st_mtime, (found.st_ino, found.st_mtime_ns, object() if fresh else None))
 
 
 def write_atomic(fs: AbstractFileSystem, path: str, data: bytes, *, staging: str | None = None) -> None:
