@@ -18,8 +18,11 @@ SECRETS: Final = {
 """Environment variables that hold a secret, and the characters each must have at least."""
 
 _KNOWN: Final = frozenset(
-    "admin adminadmin administrator airflow changeme changeit default example guest letmein minio minioadmin "
-    "mlflow mntrading passw0rd password postgres qwerty root s3cr3t secret test token user weed".split()
+    [
+        *("admin", "adminadmin", "administrator", "airflow", "changeit", "changeme", "default", "example", "guest"),
+        *("letmein", "minio", "minioadmin", "mlflow", "mntrading", "passwrd", "password", "postgres"),
+        *("qwerty", "root", "scrt", "secret", "test", "token", "user", "weed"),
+    ]
 )
 """What images, tutorials and keyboards suggest, without digits, signs and capitals."""
 

@@ -1,0 +1,79 @@
+"""What the schedules run, in which order: plain data, which the project's own tests hold against its pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PROJECT: Final = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One task: a ``kedro run`` of its own.
+
+    Parameters
+    ----------
+    name
+        The task's id.
+    tag
+        Runs the nodes of the full cycle that have it.
+    pipeline
+        Runs a registered pipeline. A step has a tag or a pipeline.
+    minutes
+        After them the run is ended, and tried again.
+    """
+
+    name: str
+    tag: str = ""
+    pipeline: str = ""
+    minutes: int = 60
+
+    def __post_init__(self) -> None:
+        if bool(self.tag) == bool(self.pipeline):
+            raise ValueError(f"{self.name}: a step has either a tag or a pipeline")
+
+    def command(self, environment: Mapping[str, str]) -> list[str]:
+        """Arguments of the process, of constants and of the scheduler's own environment.
+
+        Parameters
+        ----------
+        environment
+            ``MNTRADING_BIN`` names the project's ``kedro``, ``MNTRADING_ENV`` its configuration environment.
+        """
+        kedro = environment.get("MNTRADING_BIN") or str(PROJECT / ".venv" / "bin" / "kedro")
+        what = ["--tags", self.tag] if self.tag else ["--pipelines", self.pipeline]
+        env = environment.get("MNTRADING_ENV")
+        return [kedro, "run", *what, *(["--env", env] if env else [])]
+
+
+_DATASET: Final = (
+    Step("ingest", tag="ingest", minutes=180),
+    Step("screen", tag="screen", minutes=180),
+    Step("features", tag="features"),
+    Step("dataset", tag="dataset"),
+)
+
+DATASET_UPLOAD: Final = (*_DATASET, Step("upload", pipeline="upload"))
+
+FULL_CYCLE: Final = (
+    *_DATASET,
+    Step("train", tag="train", minutes=240),
+    Step("backtest", tag="backtest", minutes=120),
+    Step("select", tag="select", minutes=30),
+    Step("promote", tag="promote", minutes=30),
+    Step("inference", tag="inference", minutes=30),
+    Step("aggregate", tag="aggregate", minutes=30),
+    Step("report", tag="report", minutes=30),
+)
+
+SHORT_CYCLE: Final = (Step("short_cycle", pipeline="short_cycle", minutes=15),)
+
+SCHEDULES: Final[Mapping[str, tuple[Step, ...]]] = {
+    "mntrading_dataset_upload": DATASET_UPLOAD,
+    "mntrading_full_cycle": FULL_CYCLE,
+    "mntrading_short_cycle": SHORT_CYCLE,
+}
+"""Steps of every schedule, each after the one before it."""
