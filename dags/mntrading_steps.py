@@ -63,6 +63,7 @@ FULL_CYCLE: Final = (
     Step("train", tag="train", minutes=240),
     Step("backtest", tag="backtest", minutes=120),
     Step("select", tag="select", minutes=30),
+    Step("research_report", tag="research", minutes=30),
     Step("promote", tag="promote", minutes=30),
     Step("inference", tag="inference", minutes=30),
     Step("aggregate", tag="aggregate", minutes=30),

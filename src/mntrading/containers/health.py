@@ -9,7 +9,7 @@ import argparse
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -45,7 +45,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--storage", action="store_true", help="the bucket of the environment must be there")
     given = parser.parse_args(arguments)
     said, amiss = [], False
-    for asked in ([lambda: answer(given.url)] if given.url else []) + ([_storage] if given.storage else []):
+    questions: list[Callable[[], str]] = []
+    if given.url:
+        questions.append(lambda: answer(given.url))
+    if given.storage:
+        questions.append(_storage)
+    for asked in questions:
         try:
             said.append(asked())
         except OSError as error:
