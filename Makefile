@@ -10,7 +10,7 @@ export DO_NOT_TRACK := 1
 export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean
-.PHONY: fault-matrix fuzz-bars fuzz-books kill-loop kill-cycle refusals disk-full test-s3 parity placebo replay
+.PHONY: fault-matrix fuzz-bars fuzz-books kill-loop kill-cycle refusals disk-full test-s3 test-compose test-airflow env image parity placebo replay
 .PHONY: bench-cycle
 .PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars skill
 
@@ -94,6 +94,24 @@ disk-full: .venv/.dev ## Every kind of save on a full disk, and with errors in i
 test-s3: .venv/.dev .services/swift/.ready ## Every kind of save on a real S3 server
 	MNTRADING_REQUIRE_SERVICES=1 $(BIN)/pytest -n 0 tests/services
 
+.services/airflow/.ready: requirements-airflow.lock | $(UV)
+	@echo "Installing Airflow into .services"
+	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .services/airflow
+	@$(UV) pip install --quiet --python .services/airflow/bin/python --require-hashes -r requirements-airflow.lock
+	@touch $@
+
+test-airflow: .venv/.dev .services/airflow/.ready .services/swift/.ready ## Every schedule on a real Airflow, with steps killed and failing
+	$(BIN)/python tests/deploy/airflow_runs.py
+
+test-compose: .venv/.dev ## The stack on a real Docker engine: built, used, killed service by service
+	$(BIN)/python tests/deploy/stack.py
+
+env: ## Write .env for docker compose, with secrets of its own
+	@PYTHONPATH=src $(PYTHON) -m mntrading.containers.environment
+
+image: ## Build the container image
+	MNTRADING_REVISION="$$(git rev-parse HEAD 2>/dev/null || true)" docker compose --env-file .env.example build app
+
 bench-ingest: .venv/.dev ## Bars a second; what an update costs
 	$(BIN)/python benchmarks/ingest.py
 
@@ -138,6 +156,11 @@ lock: $(UV) ## Resolve the dependencies anew
 	  --extra build pyproject.toml --output-file requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --extra build --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
+	printf 'boto3\npsycopg2-binary~=2.9\n' | $(UV) pip compile --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --constraint requirements-dev.lock - \
+	  --output-file requirements-server.lock
+	echo 'apache-airflow~=3.3.2' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate - --output-file requirements-airflow.lock
 	echo 'swift~=2.38.0' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate - --output-file requirements-services.lock
 	echo 'vectorbt[rust]~=1.2.0' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
