@@ -110,7 +110,7 @@ env: ## Write .env for docker compose, with secrets of its own
 	@PYTHONPATH=src $(PYTHON) -m mntrading.containers.environment
 
 image: ## Build the container image
-	MNTRADING_REVISION="$$(git rev-parse HEAD 2>/dev/null || true)" docker compose --env-file .env.example build app
+	docker build --target runtime --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || true)" --tag mntrading:latest .
 
 bench-ingest: .venv/.dev ## Bars a second; what an update costs
 	$(BIN)/python benchmarks/ingest.py
