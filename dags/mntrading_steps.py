@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -24,12 +24,18 @@ class Step:
         Runs a registered pipeline. A step has a tag or a pipeline.
     minutes
         After them the run is ended, and tried again.
+    params
+        Parameters of the run that differ from those of ``conf``.
+    local
+        Whether it works on a root of this machine, to be uploaded from there.
     """
 
     name: str
     tag: str = ""
     pipeline: str = ""
     minutes: int = 60
+    params: str = ""
+    local: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.tag) == bool(self.pipeline):
@@ -41,12 +47,14 @@ class Step:
         Parameters
         ----------
         environment
-            ``MNTRADING_BIN`` names the project's ``kedro``, ``MNTRADING_ENV`` its configuration environment.
+            ``MNTRADING_BIN`` names the project's ``kedro``, ``MNTRADING_ENV`` its configuration environment,
+            ``MNTRADING_UPLOAD_ENV`` the one of local steps where that has its root in an object store.
         """
         kedro = environment.get("MNTRADING_BIN") or str(PROJECT / ".venv" / "bin" / "kedro")
         what = ["--tags", self.tag] if self.tag else ["--pipelines", self.pipeline]
-        env = environment.get("MNTRADING_ENV")
-        return [kedro, "run", *what, *(["--env", env] if env else [])]
+        env = (environment.get("MNTRADING_UPLOAD_ENV") if self.local else None) or environment.get("MNTRADING_ENV")
+        params = ["--params", self.params] if self.params else []
+        return [kedro, "run", *what, *params, *(["--env", env] if env else [])]
 
 
 _DATASET: Final = (
@@ -56,7 +64,11 @@ _DATASET: Final = (
     Step("dataset", tag="dataset"),
 )
 
-DATASET_UPLOAD: Final = (*_DATASET, Step("upload", pipeline="upload"))
+# what is uploaded is built on this machine's disk, and goes below a prefix: the bucket may be a storage root itself
+DATASET_UPLOAD: Final = (
+    *(replace(step, local=True) for step in _DATASET),
+    Step("upload", pipeline="upload", params="upload.folders=[datasets,features],upload.prefix=uploads", local=True),
+)
 
 FULL_CYCLE: Final = (
     *_DATASET,

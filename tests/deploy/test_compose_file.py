@@ -17,7 +17,7 @@ PROJECT = Path(__file__).parents[2]
 BRIEF = {"minio", "setup-minio", "mlflow", "postgres", "app", "api", "streamlit"}
 ONCE = {"preflight", "setup-minio"}
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-STORING = {"setup-minio", "mlflow", "app", "api", "airflow", "seaweedfs"}
+STORING = {"setup-minio", "mlflow", "app", "api", "streamlit", "airflow", "seaweedfs"}
 CHECKER = {"preflight"}
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)(:?[-?])?")
 
@@ -107,7 +107,7 @@ RULES: list[tuple[Callable[[Services], Iterator[str]], str, Callable[[Services],
         lambda s: s["minio"]["environment"].update({"MINIO_ROOT_PASSWORD": "${X:-admin}"}),
     ),
     (secrets_with_a_default, "app", lambda s: s["app"]["environment"].update({"AWS_SECRET_ACCESS_KEY": "adminadmin"})),
-    (keys_where_nothing_is_stored, "streamlit", lambda s: s["streamlit"]["environment"].update(AWS_ACCESS_KEY_ID="x")),
+    (keys_where_nothing_is_stored, "postgres", lambda s: s["postgres"]["environment"].update(AWS_ACCESS_KEY_ID="x")),
     (images_that_move, "postgres", lambda s: s["postgres"].update(image="postgres:latest")),
     (unnamed_volumes, "app", lambda s: s["app"].update(volumes=["/:/host"])),
     (started_unchecked, "minio", lambda s: s["minio"].pop("depends_on")),
@@ -144,9 +144,23 @@ def test_volumes_that_are_used_are_named_and_nothing_else_is(composed):
     assert used == set(composed["volumes"])
 
 
-def test_the_dashboard_goes_by_the_api_and_artefacts_by_the_server(composed):
+def test_the_dashboard_asks_for_a_password_that_is_demanded_and_may_be_called_by_loopback_names_alone(composed):
+    told = composed["services"]["streamlit"]
+    assert environment(told)["MNTRADING_DASHBOARD_PASSWORD"].startswith("${MNTRADING_DASHBOARD_PASSWORD:?")
+    assert environment(told)["MNTRADING_API_URL"] == "http://api:8000"
+    hosts = [part.partition("=")[2] for part in told["command"] if part.startswith("--server.allowedHosts=")]
+    assert sorted(hosts) == ["127.0.0.1", "localhost"]
+
+
+def test_the_api_keeps_its_queue_in_a_volume(composed):
+    api = composed["services"]["api"]
+    mounted = [volume.split(":")[1] for volume in api["volumes"]]
+    state = Path("/app") / environment(api)["MNTRADING_API_STATE"]
+    assert any(state.is_relative_to(place) for place in mounted)
+
+
+def test_artefacts_go_by_the_server(composed):
     services = composed["services"]
-    assert "MNTRADING_API_URL" in services["streamlit"]["environment"]
     assert {"--serve-artifacts"} <= set(services["mlflow"]["command"])
     assert [part for part in services["mlflow"]["command"] if part.startswith("--allowed-hosts=")]
     assert environment(services["mlflow"])["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"

@@ -75,8 +75,16 @@ def test_commands_are_of_constants_and_the_schedulers_settings(dag):
     told = {"MNTRADING_BIN": "/opt/venv/bin/kedro", "MNTRADING_ENV": "minio", "MNTRADING_TAGS": "evil"}
     for step in SCHEDULES[dag]:
         what = ["--tags", step.tag] if step.tag else ["--pipelines", step.pipeline]
-        assert step.command(told) == ["/opt/venv/bin/kedro", "run", *what, "--env", "minio"]
+        params = ["--params", step.params] if step.params else []
+        assert step.command(told) == ["/opt/venv/bin/kedro", "run", *what, *params, "--env", "minio"]
     assert SHORT_CYCLE[0].command({})[0] == str(PROJECT / ".venv" / "bin" / "kedro")
+
+
+def test_what_is_uploaded_is_built_on_the_local_root_and_goes_below_a_prefix():
+    told = {"MNTRADING_ENV": "minio", "MNTRADING_UPLOAD_ENV": "local"}
+    assert {step.command(told)[-1] for step in DATASET_UPLOAD} == {"local"}
+    assert {step.command(told)[-1] for step in (*FULL_CYCLE, *SHORT_CYCLE)} == {"minio"}
+    assert "upload.prefix=uploads" in DATASET_UPLOAD[-1].params
 
 
 def test_a_step_has_either_a_tag_or_a_pipeline():
