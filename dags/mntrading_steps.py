@@ -24,8 +24,6 @@ class Step:
         Runs a registered pipeline. A step has a tag or a pipeline.
     minutes
         After them the run is ended, and tried again.
-    params
-        Parameters of the run that differ from those of ``conf``.
     local
         Whether it works on a root of this machine, to be uploaded from there.
     """
@@ -34,7 +32,6 @@ class Step:
     tag: str = ""
     pipeline: str = ""
     minutes: int = 60
-    params: str = ""
     local: bool = False
 
     def __post_init__(self) -> None:
@@ -48,13 +45,15 @@ class Step:
         ----------
         environment
             ``MNTRADING_BIN`` names the project's ``kedro``, ``MNTRADING_ENV`` its configuration environment,
-            ``MNTRADING_UPLOAD_ENV`` the one of local steps where that has its root in an object store.
+            ``MNTRADING_UPLOAD_ENV`` the one of local steps where that has its root in an object store. Without both
+            local steps use ``upload``.
         """
         kedro = environment.get("MNTRADING_BIN") or str(PROJECT / ".venv" / "bin" / "kedro")
         what = ["--tags", self.tag] if self.tag else ["--pipelines", self.pipeline]
-        env = (environment.get("MNTRADING_UPLOAD_ENV") if self.local else None) or environment.get("MNTRADING_ENV")
-        params = ["--params", self.params] if self.params else []
-        return [kedro, "run", *what, *params, *(["--env", env] if env else [])]
+        env = environment.get("MNTRADING_ENV")
+        if self.local:
+            env = environment.get("MNTRADING_UPLOAD_ENV") or env or "upload"
+        return [kedro, "run", *what, *(["--env", env] if env else [])]
 
 
 _DATASET: Final = (
@@ -64,10 +63,10 @@ _DATASET: Final = (
     Step("dataset", tag="dataset"),
 )
 
-# what is uploaded is built on this machine's disk, and goes below a prefix: the bucket may be a storage root itself
+# what is uploaded is built on this machine's disk first, with conf/upload unless the scheduler says otherwise
 DATASET_UPLOAD: Final = (
     *(replace(step, local=True) for step in _DATASET),
-    Step("upload", pipeline="upload", params="upload.folders=[datasets,features],upload.prefix=uploads", local=True),
+    Step("upload", pipeline="upload", local=True),
 )
 
 FULL_CYCLE: Final = (

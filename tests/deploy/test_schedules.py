@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mntrading.pipeline_registry import register_pipelines
 
@@ -75,16 +76,18 @@ def test_commands_are_of_constants_and_the_schedulers_settings(dag):
     told = {"MNTRADING_BIN": "/opt/venv/bin/kedro", "MNTRADING_ENV": "minio", "MNTRADING_TAGS": "evil"}
     for step in SCHEDULES[dag]:
         what = ["--tags", step.tag] if step.tag else ["--pipelines", step.pipeline]
-        params = ["--params", step.params] if step.params else []
-        assert step.command(told) == ["/opt/venv/bin/kedro", "run", *what, *params, "--env", "minio"]
+        assert step.command(told) == ["/opt/venv/bin/kedro", "run", *what, "--env", "minio"]
     assert SHORT_CYCLE[0].command({})[0] == str(PROJECT / ".venv" / "bin" / "kedro")
 
 
-def test_what_is_uploaded_is_built_on_the_local_root_and_goes_below_a_prefix():
-    told = {"MNTRADING_ENV": "minio", "MNTRADING_UPLOAD_ENV": "local"}
-    assert {step.command(told)[-1] for step in DATASET_UPLOAD} == {"local"}
+def test_what_is_uploaded_is_built_on_a_local_root_and_goes_below_a_prefix():
+    told = {"MNTRADING_ENV": "minio", "MNTRADING_UPLOAD_ENV": "upload"}
+    assert {step.command(told)[-1] for step in DATASET_UPLOAD} == {"upload"}
+    assert {step.command({})[-1] for step in DATASET_UPLOAD} == {"upload"}
     assert {step.command(told)[-1] for step in (*FULL_CYCLE, *SHORT_CYCLE)} == {"minio"}
-    assert "upload.prefix=uploads" in DATASET_UPLOAD[-1].params
+    conf = PROJECT / "conf" / "upload"
+    assert not yaml.safe_load((conf / "globals.yml").read_text())["storage"]["root"].startswith("s3")
+    assert yaml.safe_load((conf / "parameters_upload.yml").read_text())["upload"]["prefix"]
 
 
 def test_a_step_has_either_a_tag_or_a_pipeline():
