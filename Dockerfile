@@ -64,7 +64,9 @@ USER root
 RUN install -d -o mntrading -g mntrading -m 0750 /var/lib/airflow
 COPY --from=airflow-build /opt/airflow-venv /opt/airflow-venv
 COPY dags /app/dags
-ENV AIRFLOW_HOME=/var/lib/airflow \
+# Airflow starts its parts by its own name; the project's python and kedro come before its own
+ENV PATH=$PATH:/opt/airflow-venv/bin \
+    AIRFLOW_HOME=/var/lib/airflow \
     AIRFLOW__CORE__DAGS_FOLDER=/app/dags \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
     AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False \
