@@ -10,7 +10,8 @@ export DO_NOT_TRACK := 1
 export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean
-.PHONY: fault-matrix fuzz-bars fuzz-books kill-loop kill-cycle refusals disk-full test-s3 test-compose test-airflow env image parity placebo replay
+.PHONY: fault-matrix fuzz-bars fuzz-books kill-loop kill-cycle refusals disk-full test-s3 parity placebo replay
+.PHONY: test-compose test-airflow env image
 .PHONY: bench-cycle
 .PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars skill
 
