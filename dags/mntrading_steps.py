@@ -78,6 +78,7 @@ FULL_CYCLE: Final = (
     Step("promote", tag="promote", minutes=30),
     Step("inference", tag="inference", minutes=30),
     Step("aggregate", tag="aggregate", minutes=30),
+    Step("shadow", tag="shadow", minutes=30),
     Step("report", tag="report", minutes=30),
 )
 
