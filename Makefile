@@ -11,7 +11,7 @@ export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean api fuzz-api bench-api
 .PHONY: fault-matrix fuzz-bars fuzz-books kill-loop kill-cycle refusals disk-full test-s3 test-services test-rgw canary
-.PHONY: parity placebo replay
+.PHONY: parity placebo replay test-compose test-airflow env image
 .PHONY: bench-cycle
 .PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars skill
 
@@ -107,6 +107,24 @@ test-rgw: .venv/.dev ## Both cycles, kills and 50 starts on Ceph's object gatewa
 canary: .venv/.dev ## Failing runs with secrets in their environment, which must be found nowhere
 	$(BIN)/python tests/faults/canary.py
 
+.services/airflow/.ready: requirements-airflow.lock | $(UV)
+	@echo "Installing Airflow into .services"
+	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .services/airflow
+	@$(UV) pip install --quiet --python .services/airflow/bin/python --require-hashes -r requirements-airflow.lock
+	@touch $@
+
+test-airflow: .venv/.dev .services/airflow/.ready .services/swift/.ready ## Every schedule on a real Airflow, with steps killed and failing
+	$(BIN)/python tests/deploy/airflow_runs.py
+
+test-compose: .venv/.dev ## The stack on a real Docker engine: built, used, killed service by service
+	$(BIN)/python tests/deploy/stack.py
+
+env: ## Write .env for docker compose, with secrets of its own
+	@PYTHONPATH=src $(PYTHON) -m mntrading.containers.environment
+
+image: ## Build the container image
+	docker build --target runtime --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || true)" --tag mntrading:latest .
+
 bench-ingest: .venv/.dev ## Bars a second; what an update costs
 	$(BIN)/python benchmarks/ingest.py
 
@@ -154,6 +172,11 @@ lock: $(UV) ## Resolve the dependencies anew
 	  --extra build pyproject.toml --output-file requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --extra build --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
+	printf 'boto3\npsycopg2-binary~=2.9\n' | $(UV) pip compile --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --constraint requirements-dev.lock - \
+	  --output-file requirements-server.lock
+	echo 'apache-airflow~=3.3.2' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate - --output-file requirements-airflow.lock
 	echo 'swift~=2.38.0' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate - --output-file requirements-services.lock
 	echo 'vectorbt[rust]~=1.2.0' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -48,7 +48,7 @@ def now() -> str:
 
 
 def git_revision(project: Path) -> str:
-    """Revision of the checkout, with ``+dirty`` for uncommitted changes; empty outside one."""
+    """Revision of the checkout, with ``+dirty`` for uncommitted changes; outside one, what an image was told."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(project), *arguments]
@@ -59,8 +59,8 @@ def git_revision(project: Path) -> str:
         revision = git("rev-parse", "HEAD")
         dirty = "+dirty" if revision and git("status", "--porcelain", "--untracked-files=no") else ""
     except FileNotFoundError:
-        return ""
-    return revision + dirty
+        revision = dirty = ""
+    return revision + dirty or os.environ.get("MNTRADING_REVISION", "")
 
 
 def _record() -> RunRecord:
