@@ -12,7 +12,7 @@ export UV_COMPILE_BYTECODE := 1
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean api fuzz-api bench-api
 .PHONY: fault-matrix fuzz-bars fuzz-books kill-loop kill-cycle refusals disk-full test-s3 test-services test-rgw canary
 .PHONY: parity placebo replay test-compose test-airflow env image
-.PHONY: bench-cycle
+.PHONY: bench-cycle dashboard test-browser
 .PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars skill
 
 help: ## Show this list
@@ -125,6 +125,9 @@ env: ## Write .env for docker compose, with secrets of its own
 image: ## Build the container image
 	docker build --target runtime --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || true)" --tag mntrading:latest .
 
+test-browser: .venv/.dev ## The dashboard in Chromium, from an empty project through a full cycle, every page in three looks
+	$(BIN)/python tests/browser/dashboard.py
+
 bench-ingest: .venv/.dev ## Bars a second; what an update costs
 	$(BIN)/python benchmarks/ingest.py
 
@@ -184,6 +187,9 @@ lock: $(UV) ## Resolve the dependencies anew
 
 api: .venv/.runtime ## The HTTP API: MNTRADING_API_TOKEN=… make api, or make api DEMO=1 on this machine alone
 	$(BIN)/python -m mntrading.apps.api $(if $(DEMO),--demo)
+
+dashboard: .venv/.runtime ## The dashboard on http://127.0.0.1:8501, beside the API: make api
+	$(BIN)/python -m mntrading.apps.dashboard
 
 viz: .venv/.runtime ## Browse the lineage in a browser
 	$(BIN)/kedro viz run

@@ -188,3 +188,37 @@ class Live:
     positions: Mapping[str, Any]
     production_log: Sequence[Mapping[str, Any]]
     shadow: Shadow
+
+
+def doubts_of(
+    roster_hash: str,
+    roster: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    robustness: Mapping[str, Any],
+    registry: Mapping[str, Any],
+    parameters: Mapping[str, str],
+) -> tuple[str, ...]:
+    """Sentences on results that another roster or other parameters than the present ones have made.
+
+    Parameters
+    ----------
+    roster_hash
+        Content hash of ``roster``.
+    roster, summary, robustness, registry
+        The artefacts.
+    parameters
+        Content hash of each block that is compared.
+    """
+    out = []
+    old = [
+        name
+        for name, made in (("backtest_summary", summary), ("robustness", robustness), ("champion_registry", registry))
+        if made["inputs"]["roster"] != roster_hash
+    ]
+    if old:
+        out.append(f"{' and '.join(old)} were made from an earlier roster than the one shown. Run: kedro run")
+    used = {**roster["parameters"], **summary["parameters"]}
+    changed = sorted(name for name, value in parameters.items() if used[name] != value)
+    if changed:
+        out.append(f"The parameters of {', '.join(changed)} have changed since these results were made. Run: kedro run")
+    return tuple(out)

@@ -87,7 +87,8 @@ def _stack(stack: Stack) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         "hovermode": "x",
         "xaxis": {
             "range": [_time(stack.span[0]), _time(stack.span[1])],
-            "anchor": f"y{'' if len(heights) == 1 else len(heights)}",
+            "anchor": "free",  # an axis without lines would not be anchored to, and the times stand in the middle
+            "position": 0,
             "type": "date",
             "automargin": False,
             "nticks": 6,

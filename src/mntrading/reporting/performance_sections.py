@@ -195,13 +195,7 @@ def robustness_section(research: Research) -> Section:
     found = research.robustness
     if not research.traded:
         return Section("robustness", title, ("Nothing was traded, so there is nothing to vary.",))
-    bars = plural(found["shift_bars"], "bar")
-    names = {
-        "as_traded": "As traded",
-        "costs": f"{found['cost_multiple']:g} times the costs",
-        "later": f"Decisions {bars} later",
-        "earlier": "Filled at the close it decided on (nobody can trade this)",
-    }
+    names = scenario_names(found)
     rows = [
         (
             names[line["name"]],
@@ -239,6 +233,16 @@ def robustness_section(research: Research) -> Section:
             *_neighbourhood_table(found),
         ),
     )
+
+
+def scenario_names(found: Mapping[str, Any]) -> dict[str, str]:
+    """What each scenario of a robustness artefact is called."""
+    return {
+        "as_traded": "As traded",
+        "costs": f"{found['cost_multiple']:g} times the costs",
+        "later": f"Decisions {plural(found['shift_bars'], 'bar')} later",
+        "earlier": "Filled at the close it decided on (nobody can trade this)",
+    }
 
 
 def _neighbourhood_table(found: Mapping[str, Any]) -> tuple[Table, ...]:

@@ -14,13 +14,13 @@ from mntrading.core.bars import timeframe_ms
 from mntrading.core.features import build_spread, warm_up_bars
 from mntrading.core.roster import Roster
 from mntrading.datasets import BarStore, Partitions, Unavailable
-from mntrading.params import BacktestParams, Block, FeatureParams, ReportingParams, ScreeningParams, StatisticsParams
+from mntrading.params import BacktestParams, FeatureParams, ReportingParams, ScreeningParams, StatisticsParams
 from mntrading.pipelines.common import digest
 from mntrading.pipelines.deployment.inference import item_of
 from mntrading.pipelines.reporting.sheets import sheet_addresses
 from mntrading.reporting.account_sections import PAIRS, pairs_figure, paper_figures
 from mntrading.reporting.context import ReportContext
-from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research, Shadow
+from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research, Shadow, doubts_of
 from mntrading.reporting.figures import draw
 from mntrading.reporting.health import health_figures
 from mntrading.reporting.render import render_html, render_markdown
@@ -227,7 +227,14 @@ def _research(
         registry=champion_registry,
         run=run_record,
         hashes=hashes,
-        doubts=_doubts(hashes["roster"], roster, backtest_summary, robustness, champion_registry, blocks),
+        doubts=doubts_of(
+            hashes["roster"],
+            roster,
+            backtest_summary,
+            robustness,
+            champion_registry,
+            {name: digest(block.model_dump(mode="json")) for name, block in blocks.items()},
+        ),
         screening=screening,
         strategy=backtest.strategy,
         costs=backtest.costs,
@@ -248,28 +255,3 @@ def _best(
 
 def _bar_range(store: BarStore, source: str) -> BarRange:
     return BarRange.of(store.timeframe, store.source or source, [store.entry(symbol) for symbol in store])
-
-
-def _doubts(
-    roster_hash: str,
-    roster: Mapping[str, Any],
-    summary: Mapping[str, Any],
-    robustness: Mapping[str, Any],
-    registry: Mapping[str, Any],
-    blocks: Mapping[str, Block],
-) -> tuple[str, ...]:
-    """Sentences on results that another roster or other parameters than the present ones have made."""
-    out = []
-    old = [
-        name
-        for name, made in (("backtest_summary", summary), ("robustness", robustness), ("champion_registry", registry))
-        if made["inputs"]["roster"] != roster_hash
-    ]
-    if old:
-        out.append(f"{' and '.join(old)} were made from an earlier roster than the one shown. Run: kedro run")
-    used = {**roster["parameters"], **summary["parameters"]}
-    given = {name: digest(block.model_dump(mode="json")) for name, block in blocks.items()}
-    changed = sorted(name for name, value in given.items() if used[name] != value)
-    if changed:
-        out.append(f"The parameters of {', '.join(changed)} have changed since these results were made. Run: kedro run")
-    return tuple(out)
