@@ -32,6 +32,25 @@ _RULES: Final = {
 }
 
 
+def beside(record: Mapping[str, Any], equity: Mapping[str, pd.DataFrame], production: pd.DataFrame) -> Shadow:
+    """A record with both accounts since it began.
+
+    Parameters
+    ----------
+    record
+        The record.
+    equity
+        The shadow's account by bar, a frame a day.
+    production
+        Production's account by bar.
+    """
+    since = pd.Timestamp(record["since"])
+    days = [day for day in sorted(equity) if day >= f"{since:%Y-%m-%d}"]
+    mine = pd.concat([equity[day]["equity"] for day in days]) if days else pd.Series(dtype="float64")
+    both = pd.DataFrame({PRODUCTION: production["equity"], CHALLENGERS: mine}).dropna()
+    return Shadow(record, both.loc[both.index >= since], "", trouble=False)
+
+
 def shadow_section(shadow: Shadow) -> Section:
     """Challenger and champion side by side, and the rules of promotion."""
     record = shadow.record

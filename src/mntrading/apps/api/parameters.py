@@ -26,7 +26,7 @@ _CYCLE: Final = (
 PIPELINES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "short_cycle": (
         "Newest bars of the pairs in production, signals, account, orders and report",
-        ("screening", "backtest", "statistics", "portfolio", "monitoring", "reporting"),
+        ("screening", "backtest", "statistics", "portfolio", "production", "monitoring", "reporting"),
     ),
     "full_cycle": (
         "Everything from bars to orders: screen, fit, backtest, choose champions, promote, trade, report",
@@ -49,11 +49,16 @@ PIPELINES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         "Reports and tear sheets from what is stored",
         ("screening", "feature_engineering", "backtest", "statistics", "portfolio", "reporting"),
     ),
-    "promote": ("Champions into production", ("feature_engineering", "backtest", "production")),
+    "promote": ("Champions into production", ("feature_engineering", "backtest", "champions", "production")),
     "promote_preview": (
         "What promotion would change; changes nothing",
-        ("feature_engineering", "backtest", "production"),
+        ("feature_engineering", "backtest", "champions", "production"),
     ),
+    "promote_challenger": (
+        "Challengers into production, where their record in shadow keeps every rule",
+        ("production",),
+    ),
+    "promote_challenger_preview": ("What that would change, and the rules; changes nothing", ("production",)),
     "rollback": ("The production map before, or one by its id", ("production",)),
 }
 """By pipeline: what it does, and the blocks a request may set fields of."""

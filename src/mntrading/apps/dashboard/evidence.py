@@ -12,7 +12,7 @@ from mntrading.core import menu
 from mntrading.core.bars import timeframe_ms
 from mntrading.core.roster import Roster
 from mntrading.core.types import Pair
-from mntrading.datasets import BarStore
+from mntrading.datasets import BarStore, Unavailable
 from mntrading.datasets.storage import content_hash
 from mntrading.params import (
     BacktestParams,
@@ -22,9 +22,10 @@ from mntrading.params import (
     ScreeningParams,
     StatisticsParams,
 )
-from mntrading.reporting.evidence import BarRange, Live, Research, doubts_of
+from mntrading.reporting.evidence import BarRange, Live, Research, Shadow, doubts_of
 from mntrading.reporting.pair_sheets import PairEvidence, pair_sheet
 from mntrading.reporting.portfolio_sheets import PortfolioEvidence, portfolio_sheet
+from mntrading.reporting.shadow import beside
 from mntrading.reporting.tear_sheets import Provenance, TearSheet, span_of
 
 RESEARCH: Final = (
@@ -34,6 +35,7 @@ RESEARCH: Final = (
 LIVE: Final = (
     "production_map", "signals", "position_state", "latest_orders", "monitoring", "paper_account", "paper_equity",
 )  # fmt: skip
+SHADOW: Final = ("shadow_record", "shadow_paper_equity")
 SHEET: Final = (
     "pair_menus", "pair_curves", "pair_windows", "trades", "equity_curves", "portfolio_fills", "ohlcv_5m", "roster",
     "markets", "backtest_summary", "champion_registry",
@@ -110,10 +112,22 @@ def live(store: Store) -> Live:
     current = registry is not None and production["inputs"]["champion_registry"] == content_hash(registry)
     stamp = f"{pd.Timestamp(state['as_of']):%Y%m%dT%H%M%SZ}"
     log = store.document("production_log") if store.has("production_log") else []
+    equity = store.paper_equity()
     return Live(
-        production, current, store.part("signals", stamp), orders, monitoring, account, store.paper_equity(),
-        state["pairs"], log,
+        production, current, store.part("signals", stamp), orders, monitoring, account, equity, state["pairs"], log,
+        _shadow(store, equity),
     )  # fmt: skip
+
+
+def _shadow(store: Store, production: pd.DataFrame) -> Shadow:
+    """Challengers beside production, or why there is nothing of them to be shown."""
+    if not store.has(*SHADOW):
+        return Shadow(None, pd.DataFrame(), "none has run yet", trouble=False)
+    record, equity = store.document(SHADOW[0]), store.folder(SHADOW[1])
+    for found in (record, equity):
+        if isinstance(found, Unavailable):
+            return Shadow(None, pd.DataFrame(), found.why, found.trouble)
+    return beside(record, equity, production)
 
 
 def z_of_production(store: Store, found: Live, days: int) -> dict[str, pd.Series]:

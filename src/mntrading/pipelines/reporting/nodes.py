@@ -26,7 +26,7 @@ from mntrading.reporting.health import health_figures
 from mntrading.reporting.render import render_html, render_markdown
 from mntrading.reporting.screen_figures import screen_figures
 from mntrading.reporting.sections import latest_context, research_context
-from mntrading.reporting.shadow import CHALLENGERS, PRODUCTION, shadow_figures
+from mntrading.reporting.shadow import beside, shadow_figures
 from mntrading.reporting.tear_sheets import PORTFOLIO
 
 RESEARCH_HTML = "_research_report.html"
@@ -136,11 +136,7 @@ def _shadow(
         return Shadow(None, nothing, "none has run yet", trouble=False)
     if isinstance(equity, Unavailable):
         return Shadow(None, nothing, equity.why, equity.trouble)
-    since = pd.Timestamp(record["since"])
-    days = [day for day in sorted(equity) if day >= f"{since:%Y-%m-%d}"]
-    mine = pd.concat([equity[day]["equity"] for day in days]) if days else pd.Series(dtype="float64")
-    both = pd.DataFrame({PRODUCTION: production["equity"], CHALLENGERS: mine}).dropna()
-    return Shadow(record, both.loc[both.index >= since], "", trouble=False)
+    return beside(record, equity, production)
 
 
 def _recent_z(ohlcv_5m: BarStore, production_map: Mapping[str, Any], bar_close: pd.Timestamp) -> dict[str, pd.Series]:
