@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 
 from kedro.io import DataCatalog
 
+from mntrading import datasets
 from mntrading.configuration import configured, is_remote, local_root, parameters
 from mntrading.core.errors import ArtifactError, MNTradingError
 from mntrading.datasets import (
@@ -171,7 +172,8 @@ class ReadCatalog:
         self._above = str(local_root(self.root)) if self.local else self.root.rstrip("/")
         config = {name: _absolute(entry, project) for name, entry in configured(conf, "catalog", env).items()}
         credentials = configured(conf, "credentials", env)
-        self._config = {name: entry for name, entry in sorted(config.items()) if not _is_twin(name, config)}
+        shown = (name for name in sorted(config) if not _is_twin(name, config) and _is_stored(config[name]))
+        self._config = {name: config[name] for name in shown}
         self._catalog = DataCatalog.from_config(self._config, credentials)
         self._datasets: dict[str, Any] = {}
         self._cache: OrderedDict[tuple[str, str | None], tuple[object, Stored]] = OrderedDict()
@@ -489,6 +491,12 @@ class ReadCatalog:
 def iso(moment: datetime) -> str:
     """A moment as ISO 8601, UTC."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _is_stored(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry stands for something that is stored, and not for a place to send it."""
+    found = getattr(datasets, str(entry["type"]).rpartition(".")[2], None)
+    return isinstance(found, type) and issubclass(found, tuple(_KINDS))
 
 
 def _is_twin(name: str, config: Mapping[str, Any]) -> bool:

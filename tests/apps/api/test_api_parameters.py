@@ -89,7 +89,8 @@ def test_the_pipelines_are_those_of_the_project_and_their_blocks_those_they_read
         ({"portfolio": None}, "/parameters/portfolio"),
         ({"backtest": {"strategy": {"entry_z": 0.1}}}, "/parameters/backtest/strategy"),
         ({"backtest": {"menu": {"windows": [[100, 9]]}}}, "/parameters/backtest/menu/windows/0/1"),
-        ({"production": {"rollback_to": "../../etc"}}, "/parameters/production"),
+        ({"production": {"rollback_to": "../../etc"}}, "/parameters/production/rollback_to"),
+        ({"champions": {"max_champions": 1}}, "/parameters/champions"),
         ({"${env:HOME}": 1}, "/parameters/…"),
     ],
 )

@@ -6,7 +6,6 @@ import asyncio
 import fcntl
 import logging
 import os
-import re
 import signal
 import sqlite3
 import subprocess
@@ -15,17 +14,17 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from mntrading.apps.api.store import Job, Store
 from mntrading.core.errors import LockedError
+from mntrading.logs import redacted
 
 LOGGER = logging.getLogger(__name__)
 
 _WATCH_SECONDS: Final = 0.2
 _IDLE_SECONDS: Final = 5.0
 _SECRET: Final = "MNTRADING_API_TOKEN"  # noqa: S105 - the name, not the token
-_CREDENTIALS: Final = re.compile(r"(://)[^/\s@]+@")
 
 
 class Jobs:
@@ -258,11 +257,3 @@ def tail(file: Path, lines: int, most_bytes: int = 65_536) -> list[str]:
         return []
     found = data.decode("utf-8", errors="replace").splitlines()
     return [redacted(line) for line in found[-lines:]] if lines else []
-
-
-def redacted(line: str, environment: dict[str, Any] | None = None) -> str:
-    """A line without the values of the environment's secrets, and without passwords in addresses."""
-    for name, value in (environment if environment is not None else os.environ).items():
-        if len(value) >= 8 and any(word in name for word in ("SECRET", "TOKEN", "PASSWORD", "ACCESS_KEY")):
-            line = line.replace(value, "***")
-    return _CREDENTIALS.sub(r"\1***@", line)
