@@ -113,3 +113,16 @@ def test_errors_that_end_a_command_are_told_without_secrets(
     assert ended.value.code == 1
     assert CANARY not in said
     assert f"with {HIDDEN}" in said
+
+
+def test_refusal_of_a_resolver_needs_no_traceback_either() -> None:
+    from omegaconf import OmegaConf
+
+    def refuses() -> None:
+        raise ParameterError("no server is named", fix="name one")
+
+    OmegaConf.register_new_resolver("refuses", refuses, replace=True)
+    with pytest.raises(Exception, match="no server is named") as raised:
+        _ = OmegaConf.create({"a": "${refuses:}"}).a
+    assert isinstance(runs.expected(raised.value), ParameterError)
+    assert runs.expected(KeyError("another")) is None

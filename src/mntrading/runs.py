@@ -16,6 +16,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.utils import find_kedro_project
 from kedro.validation import ParameterValidationError
+from omegaconf.errors import InterpolationResolutionError
 
 from mntrading.core.errors import MNTradingError, ParameterError
 from mntrading.logs import redacted
@@ -28,9 +29,10 @@ EXPECTED_ERRORS = (MNTradingError, ParameterValidationError)
 
 
 def expected(error: BaseException | None) -> BaseException | None:
-    """The expected error behind an exception that Kedro may have wrapped; None where there is none."""
+    """The expected error behind an exception that Kedro or OmegaConf may have wrapped; None where there is none."""
     while error is not None and not isinstance(error, EXPECTED_ERRORS):
-        error = error.__cause__
+        # OmegaConf names no cause of what a resolver has raised
+        error = error.__context__ if isinstance(error, InterpolationResolutionError) else error.__cause__
     return error
 
 

@@ -17,7 +17,11 @@ import saves
 
 PROJECT: Final = Path(__file__).parents[2]
 LONGEST: Final = 240.0  # seconds a run may take to find out that something does not answer, on a busy machine
-NOT_DATA: Final = ("runs/", ".lease/", "mlflow", ".lock", "models/production_log.jsonl")  # which name their runs
+# what names its runs, and what is no artefact
+NOT_DATA: Final = (
+    *("runs/", ".lease/", "mlflow", ".lock"),
+    *("models/production_log.jsonl", "models/shadow_log.jsonl"),
+)
 
 
 @dataclass
