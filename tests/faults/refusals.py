@@ -148,8 +148,8 @@ def _kept(place: Place, case: Case, before: Mapping[str, str]) -> list[str]:
     stamp = stamp_of(scene.bar)
     # a pair that is left between the stored bar and the new one has a file of signals at the bar it was left on
     may = re.compile(
-        rf"raw/|signals/(_manifest|_position_state|_monitoring)\.json|signals/{stamp}\.jsonl"
-        rf"|portfolio/(latest_orders|paper_account|_latest_report)|portfolio/history/(_manifest|{stamp})\.json"
+        rf"raw/|signals/(_days/\d+|_position_state|_monitoring)\.json|signals/{stamp}\.jsonl"
+        rf"|portfolio/(latest_orders|paper_account|_latest_report)|portfolio/history/(_days/\d+|{stamp})\.json"
         r"|portfolio/paper_equity/"
     )
     changed = [name for name, digest in before.items() if after.get(name) != digest]
