@@ -74,6 +74,7 @@ def test_every_handler_writes_lines_without_secrets_tracebacks_included(
     logger, written = lines
     monkeypatch.setenv(logs.FORMAT, form)
     others = {handler: handler.formatter for handler in logging.root.handlers}
+    monkeypatch.setattr(logging, "captureWarnings", lambda _: None)  # pytest has its own way with them
     logs.install()
     logs.install()
     for handler, formatter in others.items():

@@ -56,6 +56,8 @@ class JsonFormatter(logging.Formatter):
 def install() -> None:
     """Put redaction, and the form of line that the environment asks for, on every handler there is.
 
+    Warnings become log lines: what Python writes of them by itself passes no handler.
+
     Raises
     ------
     ParameterError
@@ -64,6 +66,7 @@ def install() -> None:
     form = os.environ.get(FORMAT) or "plain"
     if form not in ("plain", "json"):
         raise ParameterError(f"{form!r} is no form of log lines", where=FORMAT, fix="use plain or json")
+    logging.captureWarnings(True)
     loggers = [
         logging.root,
         *(one for one in logging.root.manager.loggerDict.values() if isinstance(one, logging.Logger)),
