@@ -12,7 +12,7 @@ export UV_COMPILE_BYTECODE := 1
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean api fuzz-api bench-api
 .PHONY: fault-matrix fuzz-bars fuzz-books kill-loop kill-cycle refusals disk-full test-s3 test-services test-rgw canary
 .PHONY: parity placebo replay test-compose test-airflow env image
-.PHONY: bench-cycle dashboard test-browser
+.PHONY: bench-cycle dashboard test-browser test-slow
 .PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars skill
 
 help: ## Show this list
@@ -94,6 +94,9 @@ disk-full: .venv/.dev ## Every kind of save on a full disk, and with errors in i
 	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .services/swift
 	@$(UV) pip install --quiet --python .services/swift/bin/python --require-hashes -r requirements-services.lock
 	@touch $@
+
+test-slow: .venv/.dev ## The tests that take a minute or more each, which make test leaves out
+	MNTRADING_SLOW_TESTS=1 $(BIN)/pytest -m slow
 
 test-s3: .venv/.dev .services/swift/.ready ## Every kind of save on a real S3 server
 	MNTRADING_REQUIRE_SERVICES=1 $(BIN)/pytest -n 0 tests/services

@@ -130,6 +130,7 @@ def test_promotion_of_other_parameters_than_were_judged_is_refused(project: Proj
     assert project.files() == before
 
 
+@pytest.mark.slow
 def test_stages_run_alone_on_another_roster_are_refused(project: Project) -> None:
     project.run("screening", {"schedule": {"trading_days": 5, "step_days": 5}})
     for tag, made in (("dataset", "pair_features"), ("train", "pair_datasets"), ("backtest", "pair_features")):
@@ -137,6 +138,7 @@ def test_stages_run_alone_on_another_roster_are_refused(project: Project) -> Non
             project.run("full_cycle", tags=(tag,))
 
 
+@pytest.mark.slow
 def test_a_later_delisting_changes_no_earlier_screen(fresh: Project) -> None:
     """The universe of a window is what was listed then, whatever became of it."""
     simulator = {"name": "demo", "n_symbols": 12}

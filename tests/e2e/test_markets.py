@@ -26,6 +26,7 @@ def markets() -> Iterator[ModuleType]:
         yield importlib.import_module("markets")
 
 
+@pytest.mark.slow
 def test_a_short_run_of_every_market_keeps_every_invariant() -> None:
     command = [sys.executable, "benchmarks/markets.py", "--quick"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -66,7 +66,7 @@ def in_process(root: Path, pipelines: Sequence[str], params: dict[str, Any], tag
     os.chdir(PROJECT)
     warnings.simplefilter("ignore")
     try:
-        runs.stated(runs._run_here)(PROJECT, tuple(pipelines), "test", params, tuple(tags))
+        runs.stated(runs.run_here)(PROJECT, tuple(pipelines), "test", params, tuple(tags))
     except SystemExit as end:
         return int(str(end.code))
     except BaseException:  # noqa: BLE001 -- that it is not stated is what is looked for

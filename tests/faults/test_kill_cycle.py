@@ -11,6 +11,7 @@ import pytest
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.slow
 @pytest.mark.xdist_group("live_faults")
 def test_a_live_cycle_killed_anywhere_goes_on_as_if_nothing_had_been(stage: Path) -> None:
     script = Path(__file__).with_name("kill_cycle.py")

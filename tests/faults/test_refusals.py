@@ -12,6 +12,7 @@ import pytest
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.slow
 @pytest.mark.xdist_group("live_faults")
 def test_wrong_live_inputs_are_told_and_stop_what_they_concern_alone(stage: Path) -> None:
     script = Path(__file__).with_name("refusals.py")

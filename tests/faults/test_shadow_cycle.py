@@ -12,6 +12,7 @@ import pytest
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.slow
 @pytest.mark.xdist_group("live_faults")
 def test_the_shadow_does_what_production_would_and_is_in_nobodys_way(stage: Path) -> None:
     script = Path(__file__).with_name("shadow_cycle.py")

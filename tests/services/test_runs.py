@@ -15,6 +15,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 def test_bars_and_pairs_are_made_on_s3_and_a_second_run_changes_no_bar(s3, tmp_path, monkeypatch):
     monkeypatch.setenv("MINIO_BUCKET", s3.removeprefix("s3://"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")

@@ -154,7 +154,7 @@ def schema(process: ApiProcess, figures: Figures, examples: int, seed: int, fold
         "--suppress-health-check", "all", "--report", "json", "--report-json-path", str(report), "--no-color",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    if not report.exists():
+    if done.returncode not in (0, 1) or not report.exists():
         raise RuntimeError(f"schemathesis ended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
     told = json.loads(report.read_text())
     figures.violations += int(told["test_cases"]["unique_failures"]) + int(told["operations"]["errored"])

@@ -223,7 +223,7 @@ class ProblemDetails(BaseModel):
     errors: tuple[Wrong, ...] | None = None
 
 
-def run_of(job: Job, place: int | None) -> dict[str, Any]:
+def run_of(job: Job) -> dict[str, Any]:
     """A run as it is told."""
     return {
         "id": job.id,
@@ -233,7 +233,7 @@ def run_of(job: Job, place: int | None) -> dict[str, Any]:
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
-        "position": place,
+        "position": job.place,
         "step": job.step,
         "progress": None if job.total is None else {"done": job.done, "total": job.total},
         "cancel_requested": job.cancel_requested,

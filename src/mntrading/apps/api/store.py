@@ -47,6 +47,8 @@ CREATE TABLE IF NOT EXISTS runs (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS one_runs ON runs (state) WHERE state = 'running';
 CREATE INDEX IF NOT EXISTS waiting ON runs (seq) WHERE state = 'queued';
+CREATE VIEW IF NOT EXISTS told AS SELECT runs.*, place FROM runs LEFT JOIN
+  (SELECT seq, ROW_NUMBER() OVER (ORDER BY seq) AS place FROM runs WHERE state = 'queued') USING (seq);
 PRAGMA user_version = 1;
 """
 _WAIT_SECONDS: Final = 30.0
@@ -62,7 +64,7 @@ class KeyReusedError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """One run of the queue; times are ISO 8601, UTC."""
+    """One run of the queue; times are ISO 8601, UTC; its place is that among the runs that wait, from 1."""
 
     seq: int
     id: str
@@ -81,6 +83,7 @@ class Job:
     kedro_run_id: str | None
     mlflow_run_id: str | None
     error: str | None
+    place: int | None
 
     @property
     def ended(self) -> bool:
@@ -123,28 +126,23 @@ class Store:
 
     def get(self, id_: str) -> Job | None:
         """A run by its id."""
-        return self._one("SELECT * FROM runs WHERE id = ?", id_)
+        return self._one("SELECT * FROM told WHERE id = ?", id_)
 
     def recent(self, limit: int, state: str | None = None) -> list[Job]:
         """The newest runs, the newest first."""
         rows = self._connection().execute(
-            "SELECT * FROM runs WHERE ?1 IS NULL OR state = ?1 ORDER BY seq DESC LIMIT ?2", (state, limit)
+            "SELECT * FROM told WHERE ?1 IS NULL OR state = ?1 ORDER BY seq DESC LIMIT ?2", (state, limit)
         )
         return [_job(row) for row in rows]
 
     def running(self) -> Job | None:
         """The run that runs."""
-        return self._one("SELECT * FROM runs WHERE state = 'running'")
+        return self._one("SELECT * FROM told WHERE state = 'running'")
 
     def counts(self) -> dict[str, int]:
         """Number of runs by state, those kept."""
         rows = self._connection().execute("SELECT state, COUNT(*) FROM runs GROUP BY state")
         return dict.fromkeys(STATES, 0) | dict(rows.fetchall())
-
-    def places(self) -> dict[str, int]:
-        """Place of every run that waits, from 1, by its id."""
-        rows = self._connection().execute("SELECT id FROM runs WHERE state = 'queued' ORDER BY seq")
-        return {str(row[0]): place for place, row in enumerate(rows, start=1)}
 
     # -- the API's part
 
@@ -174,7 +172,7 @@ class Store:
         text = json.dumps(parameters, sort_keys=True, allow_nan=False)
         with self._change() as change:
             if key is not None:
-                held = self._one("SELECT * FROM runs WHERE idempotency_key = ?", key)
+                held = self._one("SELECT * FROM told WHERE idempotency_key = ?", key)
                 if held is not None:
                     if (held.pipeline, held.parameters) != (pipeline, json.loads(text)):
                         raise KeyReusedError

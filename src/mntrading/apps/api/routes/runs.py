@@ -15,7 +15,7 @@ from mntrading.apps.api.jobs import tail
 from mntrading.apps.api.parameters import PIPELINES, Subset, checked, model_of, settable
 from mntrading.apps.api.problems import Problem
 from mntrading.apps.api.schemas import ProblemDetails, run_of
-from mntrading.apps.api.store import Job, KeyReusedError, QueueFullError
+from mntrading.apps.api.store import KeyReusedError, QueueFullError
 
 LOGGER = logging.getLogger(__name__)
 
@@ -62,12 +62,7 @@ def start(found: Parts, pipeline: str, given: dict[str, Any], key: str | None, c
         LOGGER.info("run %s of %s queued by %s", job.id, pipeline, client)
         found.jobs.nudge()
     headers = {"Location": f"/runs/{job.id}"} | ({"Idempotency-Replayed": "true"} if known else {})
-    return as_json(told(found, job), 202, headers)
-
-
-def told(found: Parts, job: Job) -> dict[str, Any]:
-    """A run as it is told, with its place in the queue."""
-    return run_of(job, found.store.places().get(job.id) if job.state == "queued" else None)
+    return as_json(run_of(job), 202, headers)
 
 
 def _route(pipeline: str) -> Callable[..., Response]:
@@ -153,10 +148,7 @@ async def runs(
     state: Annotated[schemas.State | None, Query()] = None,
 ) -> Response:
     """Runs of the queue, the newest first."""
-    store = parts(request).store
-    jobs = store.recent(limit, state)
-    places = store.places() if any(job.state == "queued" for job in jobs) else {}
-    return as_json({"runs": [run_of(job, places.get(job.id)) for job in jobs]})
+    return as_json({"runs": [run_of(job) for job in parts(request).store.recent(limit, state)]})
 
 
 @router.get("/runs/{run_id}", response_model=schemas.RunDetail, responses=UNKNOWN, summary="A run")
@@ -166,7 +158,7 @@ async def run(request: Request, run_id: RunId, log_lines: Annotated[int, Query(g
     job = found.store.get(run_id)
     if job is None:
         raise Problem(404, "not-found", "there is no such run", next_="GET /runs")
-    return as_json(told(found, job) | {"log": tail(found.store.log(job.id), log_lines)})
+    return as_json(run_of(job) | {"log": tail(found.store.log(job.id), log_lines)})
 
 
 @router.post(
@@ -190,4 +182,4 @@ def cancel(request: Request, run_id: RunId) -> Response:
         raise Problem(404, "not-found", "there is no such run", next_="GET /runs")
     LOGGER.info("run %s: cancellation asked for by %s", job.id, client_of(request))
     found.jobs.nudge()
-    return as_json(told(found, job), 202)
+    return as_json(run_of(job), 202)
