@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mntrading.containers import environment
-from mntrading.containers.known import SECRETS, check_secrets
+from mntrading.known_secrets import SECRETS, check_secrets
 
 PROJECT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mntrading.containers.known import SECRETS
+from mntrading.known_secrets import SECRETS
 
 PROJECT = Path(__file__).parents[2]
 BRIEF = {"minio", "setup-minio", "mlflow", "postgres", "app", "api", "streamlit"}

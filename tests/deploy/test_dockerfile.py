@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from mntrading.containers.known import SECRETS
+from mntrading.known_secrets import SECRETS
 
 PROJECT = Path(__file__).parents[2]
 TEXT = (PROJECT / "Dockerfile").read_text()

@@ -7,8 +7,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from mntrading.containers.known import check_secrets
 from mntrading.core.errors import MNTradingError, ParameterError
+from mntrading.known_secrets import check_secrets
 
 
 def main(command: Sequence[str]) -> None:

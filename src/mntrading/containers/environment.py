@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from mntrading.containers.known import SECRETS
+from mntrading.known_secrets import SECRETS
 
 EXAMPLE, MADE = ".env.example", ".env"
 _RANDOM_BYTES: Final = 32

@@ -88,6 +88,12 @@ class Item:
     z_window: int
     levels: Levels
 
+    @classmethod
+    def of_rule(cls, rule: Mapping[str, Any]) -> Item:
+        """The candidate of a rule as the registry and the production map have it."""
+        levels = Levels(**{name: rule[name] for name in ("entry_z", "exit_z", "stop_z")})
+        return cls(rule["label"], rule["beta_window"], rule["z_window"], levels)
+
     def applied(self, params: StrategyParams) -> StrategyParams:
         """The strategy with this candidate's levels."""
         levels = self.levels

@@ -10,10 +10,11 @@ from typing import Final
 
 from mntrading.configuration import configured, is_remote, local_root
 from mntrading.core.errors import ParameterError
+from mntrading.known_secrets import SECRETS, check_secret
 
 TOKEN: Final = "MNTRADING_API_TOKEN"  # noqa: S105 - the name, not the token
 MAKE_TOKEN: Final = f"""export {TOKEN}="$(python3 -c 'import secrets; print(secrets.token_urlsafe(32))')\""""
-MIN_TOKEN: Final = 32
+MIN_TOKEN: Final = SECRETS[TOKEN]
 _MIN_DISTINCT: Final = 10
 _WEAK: Final = (
     "changeme", "change-me", "change_me", "replaceme", "password", "passw0rd", "secret", "admin", "letmein", "qwerty",
@@ -152,6 +153,7 @@ def check_token(token: str) -> None:
         reason = "contains a word that everybody tries first"
     if reason is not None:
         raise ParameterError(f"the token {reason}", where=TOKEN, fix=MAKE_TOKEN)
+    check_secret(TOKEN, token, MAKE_TOKEN)
 
 
 def _state(environ: Mapping[str, str], project: Path, env: str | None) -> Path:

@@ -8,13 +8,12 @@ from collections import deque
 from typing import Final
 
 from mntrading.core.errors import ParameterError
+from mntrading.known_secrets import check_secret
 
 PASSWORD: Final = "MNTRADING_DASHBOARD_PASSWORD"  # noqa: S105 - the name, not the password
 MAKE_ONE: Final = (
     """export MNTRADING_DASHBOARD_PASSWORD="$(python3 -c 'import secrets; print(secrets.token_urlsafe(16))')\""""
 )
-MIN_PASSWORD: Final = 12
-_MIN_DISTINCT: Final = 6
 
 
 def is_loopback(address: str | None) -> bool:
@@ -46,12 +45,7 @@ def check_exposure(address: str | None, password: str | None) -> None:
                 fix=MAKE_ONE,
             )
         return
-    if len(password) < MIN_PASSWORD or len(set(password)) < _MIN_DISTINCT:
-        raise ParameterError(
-            f"the password has fewer than {MIN_PASSWORD} characters, or fewer than {_MIN_DISTINCT} different ones",
-            where=PASSWORD,
-            fix=MAKE_ONE,
-        )
+    check_secret(PASSWORD, password, MAKE_ONE)
 
 
 def is_right(given: str, password: str) -> bool:

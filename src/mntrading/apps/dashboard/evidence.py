@@ -6,7 +6,6 @@ from typing import Any, Final, cast
 
 import pandas as pd
 
-from mntrading.apps.dashboard.shaping.pairs import item_of, recent_start, recent_z
 from mntrading.apps.dashboard.store import Store
 from mntrading.core import menu
 from mntrading.core.bars import timeframe_ms
@@ -25,6 +24,7 @@ from mntrading.params import (
 from mntrading.reporting.evidence import BarRange, Live, Research, Shadow, doubts_of
 from mntrading.reporting.pair_sheets import PairEvidence, pair_sheet
 from mntrading.reporting.portfolio_sheets import PortfolioEvidence, portfolio_sheet
+from mntrading.reporting.recent import recent_start, recent_z
 from mntrading.reporting.shadow import beside
 from mntrading.reporting.tear_sheets import Provenance, TearSheet, span_of
 
@@ -137,7 +137,7 @@ def z_of_production(store: Store, found: Live, days: int) -> dict[str, pd.Series
     out = {}
     for entry in found.production_map["pairs"]:
         pair = Pair(entry["dependent"], entry["independent"])
-        z = _recent(store, bars, pair, item_of(entry["rule"]), features, end, days)
+        z = _recent(store, bars, pair, menu.Item.of_rule(entry["rule"]), features, end, days)
         if z is not None:
             out[pair.id] = z
     return out

@@ -18,7 +18,7 @@ from mntrading.core.coverage import subtracted
 from mntrading.core.engine_inputs import monitor_of
 from mntrading.core.errors import ArtifactError, BarDataError
 from mntrading.core.features import build_features, build_spread, spec_hash, warm_up_bars
-from mntrading.core.menu import Item, Levels
+from mntrading.core.menu import Item
 from mntrading.datasets import BarStore, Partitions, StoredModel
 from mntrading.datasets.codecs import codec
 from mntrading.datasets.storage import content_hash
@@ -151,7 +151,7 @@ class _Live:
         # time goes on where bars are missing: a held pair ages, and its time stop comes
         begin = self.newest_open if before is None else pd.Timestamp(before["last_open"]) + self.step
         todo = pd.date_range(begin, self.newest_open, freq=self.step, unit="ms")
-        item = item_of(entry)
+        item = Item.of_rule(entry["rule"])
         own_spec, own_rule = item.spread_params(self.features), item.applied(self.strategy)
         history = max(warm_up_bars(self.features), warm_up_bars(own_spec), history_bars(own_rule.break_monitor))
         start = begin - (history + 2) * self.step
@@ -302,12 +302,6 @@ def _both(legs: list[pd.DataFrame], column: str, index: pd.DatetimeIndex) -> lis
     """One column of both legs by row of the index, NaN where a bar is missing."""
     a, b = (leg.set_index("timestamp")[column].reindex(index).tolist() for leg in legs)
     return list(zip(a, b, strict=True))
-
-
-def item_of(entry: Mapping[str, Any]) -> Item:
-    """Windows and levels of a pair of the production map."""
-    levels = Levels(**{name: entry["rule"][name] for name in ("entry_z", "exit_z", "stop_z")})
-    return Item(entry["rule"]["label"], entry["rule"]["beta_window"], entry["rule"]["z_window"], levels)
 
 
 def _market(

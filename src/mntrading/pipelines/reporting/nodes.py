@@ -11,18 +11,18 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mntrading.core.bars import timeframe_ms
-from mntrading.core.features import build_spread, warm_up_bars
+from mntrading.core.menu import Item
 from mntrading.core.roster import Roster
 from mntrading.datasets import BarStore, Partitions, Unavailable
 from mntrading.params import BacktestParams, FeatureParams, ReportingParams, ScreeningParams, StatisticsParams
 from mntrading.pipelines.common import digest
-from mntrading.pipelines.deployment.inference import item_of
 from mntrading.pipelines.reporting.sheets import sheet_addresses
 from mntrading.reporting.account_sections import PAIRS, pairs_figure, paper_figures
 from mntrading.reporting.context import ReportContext
 from mntrading.reporting.evidence import BarRange, Live, PairRecord, Research, Shadow, doubts_of
 from mntrading.reporting.figures import draw
 from mntrading.reporting.health import health_figures
+from mntrading.reporting.recent import recent_start, recent_z
 from mntrading.reporting.render import render_html, render_markdown
 from mntrading.reporting.screen_figures import screen_figures
 from mntrading.reporting.sections import latest_context, research_context
@@ -32,7 +32,7 @@ from mntrading.reporting.tear_sheets import PORTFOLIO
 RESEARCH_HTML = "_research_report.html"
 LATEST_HTML = "_latest_report.html"
 SHEETS = "tear_sheets"
-_SHOWN = pd.Timedelta(7, unit="D")
+_DAYS = 7
 _MOST_PAIRS = 12
 
 
@@ -145,12 +145,11 @@ def _recent_z(ohlcv_5m: BarStore, production_map: Mapping[str, Any], bar_close: 
     step = pd.Timedelta(timeframe_ms(ohlcv_5m.timeframe), unit="ms")
     out = {}
     for entry in production_map["pairs"][:_MOST_PAIRS]:
-        spec = item_of(entry).spread_params(features)
-        start = bar_close - _SHOWN - (warm_up_bars(spec) + 2) * step
-        if all(entry[leg] in ohlcv_5m for leg in ("dependent", "independent")):
-            legs = [ohlcv_5m.between(entry[leg], start, bar_close) for leg in ("dependent", "independent")]
-            z = build_spread(legs[0], legs[1], spec)["z"]
-            out[entry["pair_id"]] = z.loc[z.index >= bar_close - _SHOWN]
+        item, symbols = Item.of_rule(entry["rule"]), (entry["dependent"], entry["independent"])
+        if all(symbol in ohlcv_5m for symbol in symbols):
+            start = recent_start(bar_close, item, features, step, _DAYS)
+            a, b = (ohlcv_5m.between(symbol, start, bar_close) for symbol in symbols)
+            out[entry["pair_id"]] = recent_z((a, b), item, features, bar_close, _DAYS)
     return {pair_id: z for pair_id, z in out.items() if z.notna().any()}
 
 

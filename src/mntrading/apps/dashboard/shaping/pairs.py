@@ -1,4 +1,4 @@
-"""Pairs: the order to look at them in, where they stand now, and their z over the last days."""
+"""Pairs: the order to look at them in, and where they stand now."""
 
 from __future__ import annotations
 
@@ -7,45 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from mntrading.core.features import build_spread, warm_up_bars
-from mntrading.core.menu import Item, Levels
-from mntrading.params import FeatureParams
+from mntrading.core.menu import Item
 from mntrading.reporting.desk_figures import PairNow
-
-
-def item_of(rule: Mapping[str, Any]) -> Item:
-    """Windows and levels of a rule as the production map and the registry have it."""
-    levels = Levels(**{name: rule[name] for name in ("entry_z", "exit_z", "stop_z")})
-    return Item(rule["label"], rule["beta_window"], rule["z_window"], levels)
-
-
-def recent_start(end: pd.Timestamp, item: Item, features: FeatureParams, step: pd.Timedelta, days: int) -> pd.Timestamp:
-    """From where on bars are needed to know z over the last days."""
-    return end - pd.Timedelta(days, unit="D") - (warm_up_bars(item.spread_params(features)) + 2) * step
-
-
-def recent_z(
-    legs: tuple[pd.DataFrame, pd.DataFrame], item: Item, features: FeatureParams, end: pd.Timestamp, days: int
-) -> pd.Series:
-    """z of a pair over the last days, by bar open.
-
-    Look-ahead: row t uses bars up to t.
-
-    Parameters
-    ----------
-    legs
-        Bars of both legs from ``recent_start`` on.
-    item
-        The windows it is traded on.
-    features
-        How a spread is made.
-    end
-        Close of the newest bar.
-    days
-        How many.
-    """
-    z = build_spread(legs[0], legs[1], item.spread_params(features))["z"]
-    return z.loc[z.index >= end - pd.Timedelta(days, unit="D")]
 
 
 def pairs_now(

@@ -8,6 +8,7 @@ import streamlit as st
 from mntrading.apps.dashboard import evidence, services, show
 from mntrading.apps.dashboard.shaping import pairs
 from mntrading.apps.dashboard.store import Store
+from mntrading.core.menu import Item
 from mntrading.core.roster import Roster
 from mntrading.core.types import Pair
 from mntrading.reporting.account_sections import pairs_figure
@@ -137,7 +138,7 @@ def _recent(store: Store, roster: Roster, pair: Pair, live: Live | None) -> None
     production = {} if live is None else {entry["pair_id"]: entry for entry in live.production_map["pairs"]}
     if live is not None and pair.id in production:
         z = evidence.z_of_production(store, live, _DAYS).get(pair.id)
-        item = pairs.item_of(production[pair.id]["rule"])
+        item = Item.of_rule(production[pair.id]["rule"])
     elif any(row.pair == pair for row in roster.live.pairs):
         item, z = evidence.z_of_roster(store, roster, _DAYS)[pair.id]
     else:

@@ -6,8 +6,8 @@ import secrets
 
 import pytest
 
-from mntrading.containers.known import SECRETS, check_secrets
 from mntrading.core.errors import ParameterError
+from mntrading.known_secrets import SECRETS, check_secrets
 
 PUBLIC = [
     "minioadmin", "adminadmin", "admin", "password", "Password123!", "postgres", "changeme", "change-me", "mlflow",

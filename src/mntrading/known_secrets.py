@@ -45,17 +45,36 @@ def check_secrets(environment: Mapping[str, str]) -> None:
     ParameterError
         Names the variable, never its value.
     """
-    for name, least in SECRETS.items():
+    for name in SECRETS:
         value = environment.get(name)
-        if value is None:
-            continue
-        if _bare(value) in _KNOWN:
-            raise ParameterError("a default that everybody knows is no secret", where=name, fix=_NEXT)
-        if len(value) < least:
-            what = f"has {len(value)} characters, at least {least} are needed"
-            raise ParameterError(what, where=name, fix=_NEXT)
-        if len(set(value)) < least // 3 or _made_of_known(value):
-            raise ParameterError("is a default or a repetition that is easily guessed", where=name, fix=_NEXT)
+        if value is not None:
+            check_secret(name, value)
+
+
+def check_secret(name: str, value: str, fix: str = _NEXT) -> None:
+    """Refuse the value of one of ``SECRETS`` that is known, short or made of a known one.
+
+    Parameters
+    ----------
+    name
+        The variable.
+    value
+        What it is set to.
+    fix
+        What to do, where it is not about ``.env``.
+
+    Raises
+    ------
+    ParameterError
+        Names the variable, never its value.
+    """
+    least = SECRETS[name]
+    if _bare(value) in _KNOWN:
+        raise ParameterError("a default that everybody knows is no secret", where=name, fix=fix)
+    if len(value) < least:
+        raise ParameterError(f"has {len(value)} characters, at least {least} are needed", where=name, fix=fix)
+    if len(set(value)) < least // 3 or _made_of_known(value):
+        raise ParameterError("is a default or a repetition that is easily guessed", where=name, fix=fix)
 
 
 def _bare(value: str) -> str:
