@@ -10,6 +10,7 @@ import pytest
 from kept_store import KeptStore
 
 from mntrading.core.errors import ArtifactError, LockedError, ParameterError
+from mntrading.objects.bucket import BucketDataset
 from mntrading.objects.lease import Lease
 from mntrading.objects.store import StoreError
 from mntrading.objects.upload import upload
@@ -144,3 +145,10 @@ def test_bucket_on_which_a_run_is_at_work_is_left_alone(source: Path) -> None:
         run(source, store)
     lease.release()
     assert run(source, store).sent == 3
+
+
+def test_a_bucket_is_not_written_as_a_whole_and_says_how_it_is() -> None:
+    dataset = BucketDataset(source="data", bucket="s3://mntrading", made_by="kedro run --pipelines upload")
+    with pytest.raises(Exception, match="is written folder by folder") as raised:
+        dataset.save({"a": 1})  # type: ignore[arg-type]
+    assert "kedro run --pipelines upload" in str(raised.value)

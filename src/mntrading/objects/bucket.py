@@ -8,7 +8,7 @@ from typing import Any
 from kedro.io.core import AbstractDataset
 
 from mntrading.configuration import is_remote, local_root
-from mntrading.core.errors import ParameterError
+from mntrading.core.errors import ArtifactError, ParameterError
 from mntrading.objects.store import Store
 from mntrading.objects.upload import Progress, Uploaded, check_prefix, upload
 
@@ -121,10 +121,10 @@ class BucketDataset(AbstractDataset[None, Uploader]):
 
         Raises
         ------
-        NotImplementedError
+        ArtifactError
             Always.
         """
-        raise NotImplementedError(f"{self._bucket} is written folder by folder: {self._made_by}")
+        raise ArtifactError("is written folder by folder, not as a whole", where=self._bucket, fix=self._made_by)
 
     def _exists(self) -> bool:
         return True
