@@ -116,7 +116,7 @@ class BucketDataset(AbstractDataset[None, Uploader]):
         """What uploads."""
         return Uploader(self._source, self._bucket, self._given)
 
-    def save(self, data: None) -> None:
+    def save(self, data: None) -> None:  # noqa: ARG002 -- as every dataset
         """Nothing is saved as a whole.
 
         Raises
