@@ -18,12 +18,15 @@ PACKAGE = Path(kernels.__file__).parent
 def test_each_state_of_the_core_has_a_folder_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "core").mkdir()
     (tmp_path / "core" / "a.py").write_text("x = 1")
+    (tmp_path / "params.py").write_text("y = 1")
     first = kernels.code_stamp(tmp_path)
     assert kernels.code_stamp(tmp_path) == first
     (tmp_path / "core" / "a.py").write_text("x = 2")
     second = kernels.code_stamp(tmp_path)
     (tmp_path / "core" / "a.py").rename(tmp_path / "core" / "b.py")
-    assert len({first, second, kernels.code_stamp(tmp_path)}) == 3
+    third = kernels.code_stamp(tmp_path)
+    (tmp_path / "params.py").write_text("y = 2")
+    assert len({first, second, third, kernels.code_stamp(tmp_path)}) == 4
 
 
 @pytest.mark.parametrize(

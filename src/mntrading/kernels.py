@@ -18,9 +18,9 @@ _PACKAGE: Final = Path(__file__).parent
 
 
 def code_stamp(package: Path = _PACKAGE) -> str:
-    """Hash of the names and bytes of the core's modules."""
+    """Hash of the names and bytes of the core's modules, and of the parameters they are told by."""
     digest = hashlib.blake2b(digest_size=10)
-    for path in sorted((package / "core").glob("*.py")):
+    for path in (*sorted((package / "core").glob("*.py")), package / "params.py"):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

@@ -429,6 +429,8 @@ def _of_what_is_stored() -> list[Case]:
         Case("state", "missing", "done", spoil=lambda p: p.put(STATE, None), again=False),
         Case("orders", "wrong schema", "refused", "schema latest_orders", lambda p: p.change(ORDERS, _drop("orders")),
              by_command=True),
+        Case("orders", "altered", "refused", "was altered",
+             lambda p: p.change(ORDERS, lambda d: d["book"].update(cash=d["book"]["cash"] + 1.0)), after_signals=True),
         Case("orders", "not JSON", "refused", "is not valid JSON", lambda p: p.put(ORDERS, b"[]]")),
         Case("orders", "missing", "refused", "portfolio/history", lambda p: p.put(ORDERS, None),
              after_signals=True),

@@ -27,7 +27,7 @@ from mntrading.core.lines import signals_of
 from mntrading.core.novelty import Novelty
 from mntrading.core.simulation import market
 from mntrading.core.training import TrainedModel, fit_group, formation_rows, predict
-from mntrading.core.types import Pair
+from mntrading.core.types import Pair, slug
 from mntrading.datasets import (
     BarsDataset,
     BarStore,
@@ -481,6 +481,36 @@ def test_a_live_entry_knows_of_its_spread_what_the_backtests_trade_does(
     blank = _signal(line | dict.fromkeys(("spread_std", "half_life_hours", "hedge_ratio")), map_, prices, "5m")
     assert np.isnan([blank.spread_std, blank.half_life_hours, blank.hedge_ratio]).all()
     assert _signal(line | {"cluster": 4}, map_, prices, "5m").cluster == 4
+
+
+def test_the_account_pays_the_rates_that_fall_due_on_what_it_holds(
+    tmp_path: Path, bars: dict[str, pd.DataFrame], pair: Pair, params: Any, spec: Any, rule: Any
+) -> None:
+    begin = START + pd.Timedelta(days=9)
+    map_, store = production(params, spec, rule, pair, begin), stored(tmp_path, bars)
+    moment, signal, state = entering(store, map_, no_models(tmp_path), begin)
+    opened = ordered(tmp_path, store, map_, [signal], state, params, None)
+    dated = PartitionedArtifactDataset(path=str(tmp_path / "rates"), format="parquet", append=True)
+    due, later = [moment, moment + 2 * STEP], [moment - STEP, moment + 9 * STEP]  # on the second leg at other times
+    dated.save({
+        f"{slug(symbol)}-PERP": pd.DataFrame({"timestamp": times, "rate": [0.01, 0.02]})
+        for symbol, times in zip(pair.symbols, (due, later), strict=True)
+    })  # fmt: skip
+    markets = at(moment + 3 * STEP)
+    markets["symbols"] = {
+        symbol: {"perpetual": f"{symbol}-PERP", "lot": None, "min_notional": None, "shortable": True}
+        for symbol in pair.symbols
+    }
+    nothing = PartitionedArtifactDataset(path=str(tmp_path / "none"), format="parquet", missing_ok=True).load()
+    charged = map_ | {"costs": map_["costs"] | {"carry": "funding"}}
+    after = state | {"as_of": (moment + 3 * STEP).isoformat()}
+    account, _ = settle_account(
+        after, charged, store, markets, dated.load(), params.portfolio, None, opened, nothing
+    )  # fmt: skip
+    (held,) = account["book"]["holdings"]
+    close = bars[pair.dependent].set_index("timestamp")["close"]
+    paid = held["units_dependent"] * (0.01 * close[due[0]] + 0.02 * close[due[1]])
+    assert account["totals"]["borrow"] == pytest.approx(paid)
 
 
 def test_a_held_pair_that_no_signal_speaks_for_is_closed(

@@ -26,6 +26,7 @@ from mntrading.pipelines.ingestion.nodes import (
     fetch_markets,
     refresh_bars_1h,
     refresh_bars_5m,
+    refresh_funding_rates,
 )
 
 HOUR = 3_600_000
@@ -61,6 +62,8 @@ class Market(MarketSource):
 
     def fetch_funding_rates(self, symbol: str, since: int, limit: int) -> FloatArray:
         STATE.asked.append((symbol, "funding"))
+        if symbol in STATE.fails:
+            raise STATE.fails[symbol]
         times = np.arange(-(-since // (8 * HOUR)) * 8 * HOUR, STATE.now, 8 * HOUR)[: min(limit, 4)]
         return np.column_stack([times, np.full(len(times), 1e-4)])
 
@@ -298,6 +301,31 @@ def test_funding_rates_go_on_from_where_they_stopped(made, tmp_path):
         rates = stored["BIG-USDT_USDT"]
         assert ((times_ms(rates["timestamp"]) - T0) / HOUR).tolist() == list(range(0, hours, 8))
         assert set(rates["symbol"]) == {"BIG/USDT:USDT"}
+
+
+def test_a_live_cycle_asks_for_the_rates_of_what_is_traded_and_held_and_goes_on_without_those_it_can_not_have(
+    made, tmp_path
+):
+    for symbol in ("BIG/USDT", "MID/USDT", "LOW/USDT"):
+        STATE.infos[symbol] = info(symbol, perpetual=f"{symbol}:USDT")
+    STATE.infos["BIGUP/USDT"] = info("BIGUP/USDT", perpetual="BIGUP/USDT:USDT")
+    STATE.fails["LOW/USDT:USDT"] = SourceError("no answer")
+    dataset = PartitionedArtifactDataset(
+        path=tmp_path / "funding", format="parquet", append=True, missing_ok=True, manifest="../funding.json"
+    )
+    markets = markets_of(made, bars_dataset(tmp_path))
+    production = {"pairs": [{"dependent": "BIG/USDT", "independent": "LOW/USDT"}]}
+    held = {"holdings": [{"dependent": "MID/USDT", "independent": "BIG/USDT"}]}
+    orders = {"book": held, "wanted": {"holdings": []}}
+    for funding, expected in ((False, []), (True, ["BIG-USDT_USDT", "MID-USDT_USDT"])):
+        STATE.asked.clear()
+        rules = made.ingestion.model_copy(update={"funding": funding})
+        for update in refresh_funding_rates(made.market, rules, markets, production, dataset.load(), orders):
+            dataset.save(update)
+        assert sorted(dataset.load()) == expected
+        assert {symbol for symbol, _ in STATE.asked} == {
+            f"{s}/USDT:USDT" for s in (("BIG", "LOW", "MID") if funding else ())
+        }
 
 
 def test_a_symbol_that_began_where_another_ended_is_pointed_out(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from mntrading.core.errors import ArtifactError
 from mntrading.core.simulation import market
 from mntrading.datasets import BarsDataset, BarsUpdate
+from mntrading.pipelines.common import sealed
 from mntrading.pipelines.deployment.books import bars_with_price
 from mntrading.pipelines.deployment.paper import _before
 
@@ -20,18 +21,29 @@ PARTS = ("book", "wanted", "orders", "prices", "totals")
 
 
 def orders(bar_close: pd.Timestamp) -> dict[str, Any]:
-    return {"bar_close": bar_close.isoformat(), **{name: {} for name in PARTS}}
+    return sealed({"bar_close": bar_close.isoformat(), **{name: {} for name in PARTS}})
 
 
 def account(bar_close: pd.Timestamp, before: Any) -> dict[str, Any]:
-    return {"bar_close": bar_close.isoformat(), "before": before}
+    return sealed({"bar_close": bar_close.isoformat(), "before": before})
+
+
+def due(bar_close: pd.Timestamp) -> dict[str, Any]:
+    return {name: value for name, value in orders(bar_close).items() if name != "id"}
 
 
 def test_an_account_goes_on_from_the_orders_and_a_bar_asked_for_again_from_where_it_began() -> None:
     assert _before(None, None, BAR) is None
-    assert _before(account(BAR, None), orders(BAR), NEXT) == orders(BAR)
-    assert _before(None, orders(BAR), NEXT) == orders(BAR)
-    assert _before(account(NEXT, orders(BAR)), orders(NEXT), NEXT) == orders(BAR)
+    assert _before(account(BAR, None), orders(BAR), NEXT) == due(BAR)
+    assert _before(None, orders(BAR), NEXT) == due(BAR)
+    assert _before(account(NEXT, due(BAR)), orders(NEXT), NEXT) == due(BAR)
+
+
+def test_nothing_goes_on_from_what_was_altered() -> None:
+    with pytest.raises(ArtifactError, match=r"latest_orders\.json: its content[\s\S]*portfolio/history"):
+        _before(account(BAR, None), orders(BAR) | {"prices": {"A/USDT": 2.0}}, NEXT)
+    with pytest.raises(ArtifactError, match=r"paper_account\.json: its content"):
+        _before(account(BAR, due(BAR)) | {"before": None}, orders(BAR), BAR)
 
 
 def test_an_account_without_its_orders_is_not_begun_anew() -> None:

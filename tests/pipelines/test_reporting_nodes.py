@@ -148,7 +148,7 @@ def entries(path, pairs, params):
     }  # fmt: skip
     orders = {
         "bar_close": "2024-01-16T00:00:00Z", "equity": 1.0, "gross": 0.0, "net": 0.0, "kill_switch": "active",
-        "reason": "no pair enters", "refused": {}, "weights": {}, "orders": [],
+        "reason": "no pair enters", "refused": {}, "hedge_errors": {}, "weights": {}, "orders": [],
         "wanted": {"unsent": {}}, "prices": {}, "volatility": None, "targets": {},
     }  # fmt: skip
     account = {

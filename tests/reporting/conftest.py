@@ -342,6 +342,7 @@ def live(research):
         "kill_switch_reason": "",
         "reason": "",
         "refused": {},
+        "hedge_errors": {GOOD.id: 0.00041},
         "weights": {"AAA/USDT": -0.1},
         "orders": [
             {
@@ -378,7 +379,7 @@ def live(research):
     log = [
         {
             "as_of": "2024-01-19T00:00:00Z", "action": "promote", "map_id": "f" * 64, "pairs_added": [GOOD.id],
-            "pairs_removed": [], "pairs_changed": [],
+            "pairs_removed": [], "pairs_changed": [], "settings_changed": ["costs.fee_rate"],
         }
     ]  # fmt: skip
     production = {

@@ -33,7 +33,7 @@ def test_changes_are_told_since_the_cycle_before(live):
     )
     fills, promotions = section.tables
     assert fills.rows == (("2024-01-19 23:55", "sell", GOOD.dependent, "31,917.3", "0.33", "5.00", "1.00"),)
-    assert promotions.rows[0][1:4] == ("promote", "f" * 12, GOOD.id)
+    assert promotions.rows[0][1:] == ("promote", "f" * 12, GOOD.id, "–", "–", "costs.fee_rate")
 
 
 def test_a_pair_that_left_and_one_that_could_not_be_filled_are_told(live):

@@ -201,6 +201,10 @@ def test_a_model_for_each_pair_is_summed_up_by_fold(research):
     assert cells(context, "models")[0][:3] == ("fold_00", "1 of 2 groups", "0.600")
 
 
+def test_what_lots_leave_of_a_hedge_is_said(research, live):
+    assert "entries off by: AAA-USDT__BBB-USDT 0.041%" in said(latest_context(research, live, "x"), "now")
+
+
 def test_nothing_in_production_is_explained(nothing, idle):
     context = latest_context(nothing, idle, "x")
     assert "Nothing to do: no pair is in production" in said(context, "now")

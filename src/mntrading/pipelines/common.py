@@ -53,6 +53,31 @@ def header(as_of: str | pd.Timestamp, inputs: Mapping[str, object], params: Mapp
     }
 
 
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with its ``id``, the hash of its content; whoever reads it can tell whether it was altered."""
+    return {**document, "id": content_hash(document)}
+
+
+def seal_holds(document: Mapping[str, Any]) -> bool:
+    """Whether a document is as it was when it was sealed."""
+    return bool(content_hash({key: value for key, value in document.items() if key != "id"}) == document["id"])
+
+
+def unsealed(document: Mapping[str, Any], where: str, fix: str) -> Mapping[str, Any]:
+    """A sealed document that was not altered.
+
+    Raises
+    ------
+    ArtifactError
+        It was.
+    """
+    if not seal_holds(document):
+        raise ArtifactError(
+            "its content does not match its id: it was altered since it was written", where=where, fix=fix
+        )
+    return document
+
+
 def stamp_of(bar_close: pd.Timestamp) -> str:
     """Name of what belongs to a bar, by its close."""
     return f"{bar_close:%Y%m%dT%H%M%SZ}"

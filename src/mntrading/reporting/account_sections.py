@@ -125,11 +125,20 @@ def _promotions(live: Live, n: int = 3) -> tuple[Table, ...]:
             line["map_id"][:12],
             listed(line["pairs_added"], 4) or MISSING,
             listed(line["pairs_removed"], 4) or MISSING,
-            count(len(line["pairs_changed"])),
+            listed(line["pairs_changed"], 4) or MISSING,
+            listed(line["settings_changed"], 4) or MISSING,
         )
         for line in reversed(live.production_log[-n:])
     ]
-    columns = ("Market time", "Change", "Map", "Pairs that entered", "Pairs that left", "#Pairs changed")
+    columns = (
+        "Market time",
+        "Change",
+        "Map",
+        "Pairs that entered",
+        "Pairs that left",
+        "Changed",
+        "Settings changed",
+    )
     return table("Latest changes of production", columns, rows)
 
 

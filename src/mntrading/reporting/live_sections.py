@@ -46,6 +46,9 @@ def orders_section(live: Live) -> Section:
         f"valid to {expires} UTC."
         + ("" if live.current else " It was promoted from earlier champions than the ones in this report.")
     )
+    if document["hedge_errors"]:
+        off = "; ".join(f"{pair} {percent(error, 3)}" for pair, error in sorted(document["hedge_errors"].items()))
+        text.append(f"Lots leave the hedge ratios of the entries off by: {off}.")
     rows = [
         (
             order["side"],

@@ -27,7 +27,7 @@ from mntrading.params import (
     FeatureParams,
     StrategyParams,
 )
-from mntrading.pipelines.common import SCHEMA_VERSION, number, stamp_of
+from mntrading.pipelines.common import SCHEMA_VERSION, number, sealed, stamp_of, unsealed
 from mntrading.pipelines.deployment.production_map import check, doubts_by_entry, doubts_by_log
 from mntrading.pipelines.feature_engineering.nodes import market_of
 from mntrading.pipelines.modelling.nodes import fitted
@@ -84,15 +84,14 @@ def infer_signals(
             lines[bar_close].append(live.line(left, bar_close, "exit", 0, why))
     told_now = ", ".join(f"{line['pair_id']} {line['action']}" for line in lines[bar_close])
     LOGGER.info("signals %s: %s", stamp_of(bar_close), told_now or "none")
-    state = {
+    state = sealed({
         "schema_version": SCHEMA_VERSION,
         "as_of": bar_close,
         "map_id": production_map["id"],
         "doubts": {line["pair_id"]: line["doubts"] for line in lines[bar_close] if line["doubts"]},
         "before": before,
         "pairs": after,
-    }
-    state["id"] = content_hash(state)
+    })  # fmt: skip
     return {stamp_of(moment): lines[moment] for moment in sorted(lines)}, state
 
 
@@ -107,14 +106,12 @@ def _state_before(position_state: Mapping[str, Any] | None, bar_close: pd.Timest
     """State of every pair ahead of this bar; that of the same bar's first call when it is asked for again."""
     if position_state is None:
         return {}
-    content = {key: value for key, value in position_state.items() if key != "id"}
-    if content_hash(content) != position_state["id"]:
-        raise ArtifactError(
-            "its content does not match its id: it was altered since it was written",
-            where=_STATE,
-            fix="restore it from a backup; or remove it: the next kedro run --pipelines short_cycle starts flat, and "
-            "closes what the account holds",
-        )
+    unsealed(
+        position_state,
+        _STATE,
+        "restore it from a backup; or remove it: the next kedro run --pipelines short_cycle starts flat, and "
+        "closes what the account holds",
+    )
     written = pd.Timestamp(position_state["as_of"])
     if written > bar_close:
         raise BarDataError(

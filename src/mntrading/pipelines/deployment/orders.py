@@ -18,7 +18,7 @@ from mntrading.datasets import BarStore
 from mntrading.datasets.storage import content_hash
 from mntrading.params import FeatureParams, PortfolioParams
 from mntrading.pipelines.backtesting.desk import exchange_limits
-from mntrading.pipelines.common import header, number, stamp_of
+from mntrading.pipelines.common import header, number, sealed, stamp_of
 from mntrading.pipelines.deployment.books import bars_with_price, book_document, book_of
 
 LOGGER = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def aggregate_orders(
     effective = sizes.model_copy(update={"kill_switch": switch})
     result = portfolio.build_orders(wanted, prices, book, exchange_limits(markets), effective, bar_close=bar_close)
     weights = result.weights
-    document = {
+    document = sealed({
         **header(
             bar_close,
             {"signals": given, "production_map": production_map, "paper_account": paper_account},
@@ -91,7 +91,7 @@ def aggregate_orders(
         "prices": {symbol: price for symbol, price in prices.items() if np.isfinite(price)},
         "totals": paper_account["totals"],
         "reason": _why_nothing(production_map, given) if not result.orders else "",
-    }
+    })  # fmt: skip
     LOGGER.info("orders %s: %d, gross %.2f of equity", stamp, len(result.orders), document["gross"])
     return document, {stamp: document}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
@@ -17,10 +17,18 @@ from mntrading.core.portfolio import Book, Order
 from mntrading.datasets import BarStore, Partitions
 from mntrading.params import CostParams, PortfolioParams
 from mntrading.pipelines.backtesting.desk import Funding, exchange_limits
-from mntrading.pipelines.common import header
+from mntrading.pipelines.common import header, sealed, unsealed
 from mntrading.pipelines.deployment.books import bars_with_price, book_document, book_of, wanted_of
 
 LOGGER = logging.getLogger(__name__)
+
+_ORDERS: Final = "portfolio/latest_orders.json"
+_ORDERS_FIX: Final = (
+    "copy the newest file of portfolio/history to its place; or remove it and portfolio/paper_account.json, and "
+    "another account begins"
+)
+_ACCOUNT: Final = "portfolio/paper_account.json"
+_ACCOUNT_FIX: Final = "restore it from a backup, or run again once the next bar has closed"
 
 TOTALS = ("fees", "slippage", "borrow", "turnover")
 
@@ -62,7 +70,7 @@ def settle_account(
         settled = settle(due, bars, exchange_limits(markets), charges_a_bar(costs, pd.Timedelta(1, unit="D") / step))
         totals = {name: before["totals"][name] + float(settled.bars[name].sum()) for name in TOTALS}
     last = settled.bars.iloc[-1]
-    document = {
+    document = sealed({
         **header(bar_close, {"position_state": position_state, "production_map": production_map}, {"portfolio": sizes}),
         "bar_close": bar_close,
         "before": before,
@@ -73,7 +81,7 @@ def settle_account(
         "totals": totals,
         "fills": [{"time": time, **asdict(trade)} for time, trade in settled.fills],
         "off": list(settled.off),
-    }
+    })  # fmt: skip
     LOGGER.info("paper account: equity %.2f, %d fills", document["equity"], len(settled.fills))
     return document, _by_day(settled.bars, paper_equity)
 
@@ -86,25 +94,25 @@ def _before(
     Raises
     ------
     ArtifactError
-        One of the two is missing, and the other does not tell what was due.
+        One of the two is missing, and the other does not tell what was due; or the one that does was altered.
     """
     if paper_account is not None and pd.Timestamp(paper_account["bar_close"]) == bar_close:
-        found: dict[str, Any] | None = paper_account["before"]
+        found: dict[str, Any] | None = unsealed(paper_account, _ACCOUNT, _ACCOUNT_FIX)["before"]
         return found
     if latest_orders is None:
         if paper_account is None:
             return None
         raise ArtifactError(
             "is missing, and the account goes on from it",
-            where="portfolio/latest_orders.json",
-            fix="copy the newest file of portfolio/history to its place; or remove portfolio/paper_account.json as "
-            "well, and another account begins",
+            where=_ORDERS,
+            fix=_ORDERS_FIX,
         )
+    unsealed(latest_orders, _ORDERS, _ORDERS_FIX)
     if pd.Timestamp(latest_orders["bar_close"]) >= bar_close:
         raise ArtifactError(
             f"is not of the bar of the newest orders, {latest_orders['bar_close']}: what was due before is not known",
-            where="portfolio/paper_account.json",
-            fix="restore it from a backup, or run again once the next bar has closed",
+            where=_ACCOUNT,
+            fix=_ACCOUNT_FIX,
         )
     return {name: latest_orders[name] for name in ("bar_close", "book", "wanted", "orders", "prices", "totals")}
 

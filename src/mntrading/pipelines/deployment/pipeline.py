@@ -31,6 +31,7 @@ SHADOW = {
         for name in (
             "ohlcv_1h",
             "ohlcv_5m",
+            "funding_rates",
             "signals",
             "position_state_stored",
             "position_state",
@@ -135,7 +136,7 @@ def _production() -> Pipeline:
                     "production_map",
                     "ohlcv_5m",
                     "markets",
-                    "funding_rates_stored",
+                    "funding_rates",
                     "params:portfolio",
                     "paper_account_stored",
                     "latest_orders_stored",

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from mntrading.core import strategy
 from mntrading.core.errors import ArtifactError
-from mntrading.datasets.storage import content_hash
 from mntrading.params import CostParams, FeatureParams, StrategyParams
+from mntrading.pipelines.common import seal_holds
 from mntrading.pipelines.deployment import production_log as log
 
 WHERE: Final = "models/production_map.json"
@@ -26,9 +26,8 @@ def check(production_map: Mapping[str, Any], production_log: log.Log | None) -> 
     ArtifactError
         Naming the command that restores the map the log says is live.
     """
-    content = {key: value for key, value in production_map.items() if key != "id"}
-    altered = content_hash(content) != production_map["id"]
-    problem = "its content does not match its id: it was altered after promotion" if altered else ""
+    sound = seal_holds(production_map)
+    problem = "" if sound else "its content does not match its id: it was altered after promotion"
     unknown = unreadable(production_map)
     if not problem and unknown:
         problem = f"is not one this code can trade by: {unknown}"

@@ -23,7 +23,7 @@ from mntrading.params import (
     FeatureParams,
     ProductionParams,
 )
-from mntrading.pipelines.common import SCHEMA_VERSION, digest
+from mntrading.pipelines.common import SCHEMA_VERSION, digest, sealed
 from mntrading.pipelines.deployment import production_log as log
 from mntrading.pipelines.deployment.changes import diff
 from mntrading.pipelines.deployment.production_map import hedge_of, needed_probability
@@ -196,7 +196,7 @@ def freeze(
         "fill_at": backtest.fill_at,
         "pairs": pairs,
     }
-    return plain({**frozen, "id": content_hash(frozen)}), models
+    return plain(sealed(frozen)), models
 
 
 def _check_record(

@@ -10,9 +10,9 @@ import pandas as pd
 
 from mntrading.core.errors import ArtifactError, ParameterError
 from mntrading.datasets import Partitions
-from mntrading.datasets.storage import content_hash
 from mntrading.kernels import code_stamp
 from mntrading.params import ProductionParams
+from mntrading.pipelines.common import seal_holds
 from mntrading.pipelines.deployment import production_log as log
 from mntrading.pipelines.deployment.changes import diff
 from mntrading.pipelines.deployment.production_map import unreadable
@@ -89,7 +89,7 @@ def _whole(history: Partitions, id_: str) -> dict[str, Any]:
     if id_[:HISTORY_ID] not in history:
         raise ArtifactError(f"map {id_[:12]} of the log is not there any more", where=_HISTORY, fix=_TO)
     document: dict[str, Any] = history[id_[:HISTORY_ID]]
-    if content_hash({key: value for key, value in document.items() if key != "id"}) != id_ or document["id"] != id_:
+    if not seal_holds(document) or document["id"] != id_:
         raise ArtifactError(f"map {id_[:12]} was altered after promotion", where=_HISTORY, fix=_TO)
     return document
 

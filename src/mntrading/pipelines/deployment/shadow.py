@@ -20,7 +20,7 @@ from mntrading.datasets import KEPT, DatedPartitions, Kept, Partitions, StoredMo
 from mntrading.datasets.storage import content_hash
 from mntrading.kernels import code_stamp
 from mntrading.params import BacktestParams, ChampionParams, FeatureParams, ProductionParams
-from mntrading.pipelines.common import header, number, numbers, stamp_of
+from mntrading.pipelines.common import header, number, numbers, sealed, stamp_of, unsealed
 from mntrading.pipelines.deployment import production_log as log
 from mntrading.pipelines.deployment.changes import diff
 from mntrading.pipelines.deployment.promotion import entries_of, freeze, lined_up, stands
@@ -135,13 +135,7 @@ def _continues(
 
 def whole(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """A stored record, held to its id."""
-    if content_hash({key: value for key, value in record.items() if key != "id"}) != record["id"]:
-        raise ArtifactError(
-            "its content does not match its id: it was altered since it was written",
-            where=RECORD,
-            fix="remove it: another record begins with the next kedro run --pipelines short_cycle",
-        )
-    return record
+    return unsealed(record, RECORD, "remove it: another record begins with the next kedro run --pipelines short_cycle")
 
 
 def keep_record(
@@ -194,7 +188,7 @@ def keep_record(
         "shadow: gap %.2f%% in %.1f days, %d of %d rules hold", found.gap * 100, found.n_days,
         sum(rule.holds for rule in checked), len(checked),
     )  # fmt: skip
-    record = {
+    return sealed({
         **header(bar_close, made_from, {"shadow": production.shadow}),
         "map_id": shadow_state["map_id"],
         "production_map_id": line["production_map_id"],
@@ -215,9 +209,7 @@ def keep_record(
         "doubts": doubts,
         "rules": [{**asdict(rule), "value": number(rule.value), "limit": number(rule.limit)} for rule in checked],
         "ready": all(rule.holds for rule in checked),
-    }
-    record["id"] = content_hash(record)
-    return record  # fmt: skip
+    })  # fmt: skip
 
 
 def figures_of(record: Mapping[str, Any]) -> Comparison:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -208,9 +208,7 @@ def refresh_bars_5m(
     latest_orders: dict[str, Any] | None,
 ) -> Iterator[BarsUpdate]:
     """Newest bars, at the trading timeframe, of the symbols of production pairs and of pairs still held."""
-    held = [*latest_orders["book"]["holdings"], *latest_orders["wanted"]["holdings"]] if latest_orders else []
-    pairs = [*production_map["pairs"], *held]
-    symbols = sorted({pair[leg] for pair in pairs for leg in ("dependent", "independent")})
+    symbols = _live_symbols(production_map, latest_orders)
     wanted = _wanted(markets, ingestion, ingestion.trading_timeframe)
     jobs = [
         Job(symbol, symbol, wanted) for symbol in symbols if markets["symbols"].get(symbol, {"listed": True})["listed"]
@@ -218,6 +216,12 @@ def refresh_bars_5m(
     # of what is read now the hashes as well: a file that can't be read would stop every pair
     verify = ingestion.verify
     yield from _fetch(market, ingestion, markets, jobs, ingestion.trading_timeframe, stored, verify, of=symbols)
+
+
+def _live_symbols(production_map: Mapping[str, Any], latest_orders: Mapping[str, Any] | None) -> list[str]:
+    """Symbols of the pairs in production, and of those held or about to be."""
+    held = [*latest_orders["book"]["holdings"], *latest_orders["wanted"]["holdings"]] if latest_orders else []
+    return sorted({pair[leg] for pair in (*production_map["pairs"], *held) for leg in ("dependent", "independent")})
 
 
 def refresh_bars_1h(
@@ -333,19 +337,53 @@ def fetch_funding_rates(
     Rows up to ``as_of``; ``rate`` is the fraction of notional that longs pay to shorts at ``timestamp``.
     """
     yield {}
-    if not ingestion.funding:
+    if ingestion.funding:
+        perpetuals = _perpetuals(Roster.parse(roster).symbols, markets)
+        source = open_source(market)
+        for perpetual in progress(perpetuals, len(perpetuals), "funding rates"):
+            yield from _newer_rates(source, perpetual, ingestion, markets, stored)
+
+
+def refresh_funding_rates(
+    market: MarketParams,
+    ingestion: IngestionParams,
+    markets: dict[str, Any],
+    production_map: dict[str, Any],
+    stored: Partitions,
+    latest_orders: dict[str, Any] | None,
+) -> Iterator[dict[str, pd.DataFrame]]:
+    """Newest funding rates of the perpetuals of production pairs and of pairs still held.
+
+    What can't be had now stops no exit: it is warned of, and asked for again by the next cycle.
+    """
+    yield {}
+    perpetuals = _perpetuals(_live_symbols(production_map, latest_orders), markets) if ingestion.funding else []
+    if not perpetuals:
         return
     source = open_source(market)
+    for perpetual in perpetuals:
+        try:
+            yield from _newer_rates(source, perpetual, ingestion, markets, stored)
+        except SourceError as error:
+            LOGGER.warning("%s: %s; what falls due until it comes is charged to no account", perpetual, error)
+
+
+def _perpetuals(symbols: Iterable[str], markets: Mapping[str, Any]) -> list[str]:
+    """The perpetuals of symbols that have one."""
+    rules = [markets["symbols"].get(symbol, {}) for symbol in symbols]
+    return sorted({rule["perpetual"] for rule in rules if rule.get("perpetual")})
+
+
+def _newer_rates(
+    source: MarketSource, perpetual: str, ingestion: IngestionParams, markets: Mapping[str, Any], stored: Partitions
+) -> Iterator[dict[str, pd.DataFrame]]:
+    """A perpetual's stored rates with those since, where there are any."""
+    before = stored.get(slug(perpetual))
     first = bars.to_ms(pd.Timestamp(ingestion.since_utc))
-    until = bars.to_ms(pd.Timestamp(markets["as_of"]))
-    rules = [markets["symbols"].get(symbol, {}) for symbol in Roster.parse(roster).symbols]
-    perpetuals = sorted({rule["perpetual"] for rule in rules if rule.get("perpetual")})
-    for perpetual in progress(perpetuals, len(perpetuals), "funding rates"):
-        before = stored.get(slug(perpetual))
-        since = first if before is None else int(bars.times_ms(before["timestamp"])[-1]) + 1
-        fresh = _funding(source, perpetual, since, until)
-        if len(fresh):
-            yield {slug(perpetual): pd.concat([before, fresh], ignore_index=True) if before is not None else fresh}
+    since = first if before is None else int(bars.times_ms(before["timestamp"])[-1]) + 1
+    fresh = _funding(source, perpetual, since, bars.to_ms(pd.Timestamp(markets["as_of"])))
+    if len(fresh):
+        yield {slug(perpetual): pd.concat([before, fresh], ignore_index=True) if before is not None else fresh}
 
 
 def _funding(source: MarketSource, perpetual: str, since: int, until: int) -> pd.DataFrame:

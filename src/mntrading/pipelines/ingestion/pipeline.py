@@ -2,7 +2,13 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from mntrading.pipelines.ingestion.nodes import fetch_bars_1h, fetch_markets, refresh_bars_1h, refresh_bars_5m
+from mntrading.pipelines.ingestion.nodes import (
+    fetch_bars_1h,
+    fetch_markets,
+    refresh_bars_1h,
+    refresh_bars_5m,
+    refresh_funding_rates,
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -27,7 +33,7 @@ def create_pipeline() -> Pipeline:
 
 
 def create_refresh_pipeline() -> Pipeline:
-    """The market's clock and the newest bars of the production pairs: what a live cycle begins with."""
+    """The market's clock, and the newest bars and rates of the production pairs: what a live cycle begins with."""
     hourly = Node(
         refresh_bars_1h,
         inputs=["params:market", "params:ingestion", "markets", "production_map", "ohlcv_1h_stored"],
@@ -47,4 +53,17 @@ def create_refresh_pipeline() -> Pipeline:
         outputs="ohlcv_5m",
         name="refresh_bars_5m",
     )
-    return create_pipeline().only_nodes("fetch_markets") + Pipeline([hourly, refresh], tags="refresh")
+    funding = Node(
+        refresh_funding_rates,
+        inputs=[
+            "params:market",
+            "params:ingestion",
+            "markets",
+            "production_map",
+            "funding_rates_stored",
+            "latest_orders_stored",
+        ],
+        outputs="funding_rates",
+        name="refresh_funding_rates",
+    )
+    return create_pipeline().only_nodes("fetch_markets") + Pipeline([hourly, refresh, funding], tags="refresh")
