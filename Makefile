@@ -11,7 +11,7 @@ export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean api fuzz-api bench-api
 .PHONY: fault-matrix fuzz-bars fuzz-books kill-loop kill-cycle refusals disk-full test-s3 test-services test-rgw canary
-.PHONY: parity placebo replay test-compose test-airflow env image
+.PHONY: audit parity placebo replay test-compose test-airflow env image
 .PHONY: bench-cycle dashboard test-browser test-slow
 .PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars skill
 
@@ -119,6 +119,15 @@ canary: .venv/.dev ## Failing runs with secrets in their environment, which must
 test-airflow: .venv/.dev .services/airflow/.ready .services/swift/.ready ## Every schedule on a real Airflow, with steps killed and failing
 	$(BIN)/python tests/deploy/airflow_runs.py
 
+.services/audit/.ready: requirements-audit.lock | $(UV)
+	@echo "Installing pip-audit into .services"
+	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .services/audit
+	@$(UV) pip install --quiet --python .services/audit/bin/python --require-hashes -r requirements-audit.lock
+	@touch $@
+
+audit: .services/audit/.ready ## Known vulnerabilities of what the locks pin, where the registry serves advisories
+	.services/audit/bin/python tests/deploy/audit.py
+
 test-compose: .venv/.dev ## The stack on a real Docker engine: built, used, killed service by service
 	$(BIN)/python tests/deploy/stack.py
 
@@ -185,6 +194,8 @@ lock: $(UV) ## Resolve the dependencies anew
 	  --no-emit-index-url --no-header --no-annotate - --output-file requirements-airflow.lock
 	echo 'swift~=2.38.0' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate - --output-file requirements-services.lock
+	echo 'pip-audit~=2.9' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate - --output-file requirements-audit.lock
 	echo 'vectorbt[rust]~=1.2.0' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate - --output-file requirements-peers.lock
 

@@ -8,10 +8,12 @@ else is docker-compose.yml as it is. In turn,
 
 - known default passwords are refused before anything starts;
 - every service gets healthy, runs as a user with no rights to gain on a file system it can't write, and listens on
-  this machine alone; no secret is in the image;
+  this machine alone; no secret is in any layer of the image, those that lie in files beside its sources neither;
 - the eleven steps of the quick start run in the ``app`` service, on small parameters, stored in the object store and
   tracked by the MLflow server;
 - a step is killed at its half and run again: the same bytes;
+- the API lets nobody in without its token, serves the very orders of the object store, and runs a short cycle to its
+  end; the dashboard answers;
 - every service is killed with signal 9 in turn, and is healthy again by itself with everything it kept.
 
 The last line has the figures; the exit code is 1 when anything is broken.
@@ -19,6 +21,7 @@ The last line has the figures; the exit code is 1 when anything is broken.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -31,7 +34,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 from engine import PROJECT, MissingError, Stack, base_image, call, running, say
+from layers import traces
 
 from mntrading.containers.environment import filled
 
@@ -83,9 +88,21 @@ class Trial:
         self.long_running = ["minio", "postgres", "mlflow", "app", *_apps()]
 
     def build(self) -> None:
-        """The image, and the stand-ins."""
+        """The image, and the stand-ins, with secrets lying about where they usually do."""
         begun = time.monotonic()
-        self.stack("build", "minio", "postgres", "app", timeout=3600)
+        hidden = secrets.token_hex(16)
+        beside = [PROJECT / f".env.{hidden[:8]}", PROJECT / "conf" / "local" / f"credentials_{hidden[:8]}.yml"]
+        try:
+            for path in beside:
+                path.write_text(f"canary: {hidden}\n")
+            self.stack("build", "minio", "postgres", "app", timeout=3600)
+        finally:
+            for path in beside:
+                path.unlink(missing_ok=True)
+        wanted = [hidden, *(value for name, value in self.environment.items() if _is_secret(name))]
+        found = traces(IMAGE, wanted)
+        _hold(not found, f"the image's layers hold secrets: {found[:10]}")
+        self.figures["secrets searched for in its layers"] = f"{len(wanted)}, 0 found"
         size = int(call("docker", "image", "inspect", "--format", "{{.Size}}", IMAGE).stdout)
         base = int(call("docker", "image", "inspect", "--format", "{{.Size}}", self.environment["PYTHON_IMAGE"]).stdout)
         self.figures["image"] = f"{size / 1e9:.2f} GB, {(size - base) / 1e9:.2f} of them above its base"
@@ -143,6 +160,29 @@ class Trial:
         after = self.objects("MINIO_BUCKET")
         _hold(before == after, f"run again, {KILLED_STEP} changed {_difference(before, after)}")
         self.figures["objects"] = str(len(before))
+
+    def use_apps(self) -> None:
+        """API and dashboard, as whoever is on this machine."""
+        token = {"Authorization": f"Bearer {self.environment['MNTRADING_API_TOKEN']}"}
+        api, dashboard = (f"http://127.0.0.1:{self.environment[f'{name}_PORT']}" for name in ("API", "STREAMLIT"))
+        orders = "portfolio/latest_orders.json"
+        with httpx.Client(base_url=api, timeout=60.0) as client:
+            for method, path in (("GET", "/orders/latest"), ("POST", "/run/short_cycle")):
+                _hold(client.request(method, path).status_code == 401, f"{method} {path} needs no token")
+            ready = client.get("/ready", headers=token)
+            _hold(ready.status_code == 200, f"the API is not ready: {ready.text}")
+            begun = time.monotonic()
+            told = client.post("/run/short_cycle", headers=token).json()
+            while not told.get("finished_at"):
+                _hold("id" in told and time.monotonic() < begun + 600, f"the API's short cycle does not end: {told}")
+                time.sleep(2)
+                told = client.get(f"/runs/{told['id']}", headers=token).json()
+            _hold(told["state"] == "finished", f"the API's short cycle: {told}")
+            self.figures["a short cycle by the API in"] = f"{time.monotonic() - begun:.0f} s"
+            served = hashlib.sha256(client.get("/orders/latest", headers=token).content).hexdigest()
+            _hold(served == self.objects("MINIO_BUCKET")[orders], "the API serves other orders than are stored")
+        page = httpx.get(dashboard, timeout=60.0)
+        _hold(page.status_code == 200 and "<title>" in page.text, f"the dashboard: {page.status_code}")
 
     def kill_all(self) -> None:
         """Each service in turn, with all that is kept before and after."""
@@ -259,7 +299,8 @@ def main() -> int:
             trial.stack("down", "--volumes", "--timeout", "1")
             try:
                 for part in (
-                    trial.build, trial.refuse_defaults, trial.up, trial.inspect, trial.quick_start, trial.kill_all,
+                    trial.build, trial.refuse_defaults, trial.up, trial.inspect, trial.quick_start, trial.use_apps,
+                    trial.kill_all,
                 ):  # fmt: skip
                     say(f"{part.__name__.replace('_', ' ')} …")
                     part()
