@@ -11,7 +11,7 @@ export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help install run test lint format lock viz jupyter mlflow markets clean api fuzz-api bench-api
 .PHONY: fault-matrix fuzz-bars fuzz-books kill-loop kill-cycle refusals disk-full test-s3 test-services test-rgw canary
-.PHONY: audit parity placebo replay test-compose test-airflow env image
+.PHONY: audit scaling parity placebo replay test-compose test-airflow env image
 .PHONY: bench-cycle dashboard test-browser test-slow
 .PHONY: bench-ingest bench-screen bench-features bench-train bench-backtest screen-bars skill
 
@@ -103,6 +103,9 @@ test-s3: .venv/.dev .services/swift/.ready ## Every kind of save on a real S3 se
 
 test-services: .venv/.dev .services/swift/.ready ## Both cycles on real services, every fault of them, kills, 50 starts
 	$(BIN)/python tests/services/services.py
+
+scaling: .venv/.dev .services/swift/.ready ## What grows how with the symbols, on files and with a Dask cluster on S3
+	$(BIN)/python tests/services/scaling.py
 
 test-rgw: .venv/.dev ## Both cycles, kills and 50 starts on Ceph's object gateway
 	$(BIN)/python tests/services/services.py --store ceph --parts cycles,killed,fenced,starts

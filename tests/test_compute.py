@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import socket
@@ -23,6 +22,7 @@ import pytest
 from distributed import Client
 from pydantic import ValidationError
 
+from dask_cluster import end, run_dask, start_scheduler
 from mntrading import compute
 from mntrading.compute import WorkersError, workers
 from mntrading.core import all_pairs
@@ -33,7 +33,6 @@ from mntrading.params import ComputeParams
 pytestmark = pytest.mark.xdist_group("dask")  # one scheduler for all
 
 FREE = 3  # tiles of twenty
-DASK = Path(sys.executable).with_name("dask")
 
 # what a worker is told: to note the tiles it begins and ends, and after some to stay in one until the gate is open
 PRELOAD = """
@@ -138,36 +137,6 @@ class Cluster:
                 self.gate.touch()
                 raise AssertionError("the worker had no tile to work on")
             time.sleep(0.01)
-
-
-def run_dask(options: list[str], folder: Path) -> subprocess.Popen[bytes]:
-    folder.mkdir()
-    with (folder / "said.log").open("wb") as said:
-        no_pages = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
-        # a result that died with its worker is asked for this long before the task is done again
-        environment = os.environ | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "3s"}
-        return subprocess.Popen([DASK, *options, *no_pages], stdout=said, stderr=said, cwd=folder, env=environment)
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-
-
-def start_scheduler(folder: Path) -> tuple[str, subprocess.Popen[bytes]]:
-    """Address and process, on a port that was free."""
-    where = folder / "scheduler" / "scheduler.json"
-    process = run_dask(
-        ["scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(where)], where.parent
-    )
-    deadline = time.monotonic() + 30.0
-    while time.monotonic() < deadline:
-        if where.exists() and (text := where.read_text()):
-            return json.loads(text)["address"], process
-        time.sleep(0.05)
-    end(process)
-    raise AssertionError((where.parent / "said.log").read_text())
 
 
 @contextmanager

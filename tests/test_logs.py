@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import warnings
 from typing import Any
 
 import pytest
@@ -28,6 +29,17 @@ def test_secrets_are_known_by_the_names_of_variables_and_as_users_of_addresses()
     assert {CANARY, "someone:p%40ss-w0rd", "p%40ss-w0rd", "p@ss-w0rd"} <= set(found)
     assert not {"/home/someone-else", "abc", "1234567890"} & set(found)
     assert list(found) == sorted(found, key=lambda value: (-len(value), value))
+
+
+@pytest.mark.filterwarnings("always")
+def test_one_warning_is_held_back_whatever_filters_say_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *_: said.append(str(message)))
+    with logs.unsaid("of theirs"):
+        warnings.warn("a thing of theirs", stacklevel=1)
+        warnings.warn("a thing of ours", stacklevel=1)
+    warnings.warn("a thing of theirs, later", stacklevel=1)
+    assert said == ["a thing of ours", "a thing of theirs, later"]
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ class _Cluster(ParallelBackendBase):  # type: ignore[misc] # joblib has no types
     and what tasks share dies with the workers that hold it; here the scheduler keeps that too, like any other task.
     """
 
-    supports_retrieve_callback = True
+    supports_retrieve_callback = supports_return_generator = True
 
     def __init__(self, client: Client, address: str) -> None:
         super().__init__(nesting_level=0)

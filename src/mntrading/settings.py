@@ -3,10 +3,8 @@
 import os
 import warnings
 
-# what the frameworks say about themselves, and nothing a user can mend: a name OmegaConf is about to drop, and an
-# mlflow base class of kedro-mlflow's without type hints
+# what the frameworks say about themselves, and nothing a user can mend: a name OmegaConf is about to drop
 warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated")
-warnings.filterwarnings("ignore", message=r"[\s\S]*Add type hints to the `predict` method")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 # A server that dies during a run is given up on within a minute; MLflow's own limits are many minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
@@ -17,7 +15,10 @@ os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
 
 from mntrading import logs
 from mntrading.configuration import LOADER_ARGS
-from mntrading.hooks import RUN_HOOKS, TRACKING_HOOKS
+
+# of an mlflow base class of kedro-mlflow's; mlflow turns the warning on where it is given, so no filter holds it back
+with logs.unsaid("Add type hints to the `predict` method"):
+    from mntrading.hooks import RUN_HOOKS, TRACKING_HOOKS
 from mntrading.runs import Session
 
 SESSION_CLASS = Session

@@ -262,6 +262,11 @@ class Partitions(Mapping[str, Any]):
         return deepcopy(self._manifest.meta)
 
     @property
+    def is_remote(self) -> bool:
+        """Whether other machines read the same files."""
+        return not is_local(self._folder.fs)
+
+    @property
     def digests(self) -> dict[str, str]:
         """SHA-256 of each partition's stored bytes."""
         return {id_: entry.sha256 for id_, entry in self._entries.items()}

@@ -20,7 +20,7 @@ from mntrading.datasets.bars_layout import FOLDER_SUFFIX, THREADS, Layout, range
 from mntrading.datasets.codecs import read_table
 from mntrading.datasets.errors import MissingPartitionError
 from mntrading.datasets.manifest import Manifest
-from mntrading.datasets.storage import content_hash, read_bytes, reporting, sha256, sizes
+from mntrading.datasets.storage import content_hash, is_local, read_bytes, reporting, sha256, sizes
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,11 @@ class BarStore(Mapping[str, pd.DataFrame]):
     def timeframe(self) -> str:
         """Timeframe of the bars."""
         return self._layout.timeframe
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether other machines read the same files."""
+        return not is_local(self._layout.fs)
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from mntrading.compute import workers
 from mntrading.core.errors import ArtifactError
 from mntrading.datasets import BarStore, Partitions
 from mntrading.datasets.storage import content_hash, frame_hash
@@ -118,20 +119,39 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def fan_out(function: Callable[[T], R], items: Sequence[T], compute: ComputeParams, what: str) -> Iterator[R]:
+def fan_out(
+    function: Callable[[T], R],
+    items: Sequence[T],
+    compute: ComputeParams,
+    what: str,
+    *,
+    reads: BarStore | Partitions | None = None,
+) -> Iterator[R]:
     """Apply a function to every item on the workers of ``compute``, results in order as they are ready.
 
-    Inner libraries are held to one thread, so that pools are never nested. A cluster serves the screen alone: what is
-    fanned out here reads stored bars, and is done by threads of this process then.
+    Inner libraries are held to one thread, so that pools are never nested.
+
+    Parameters
+    ----------
+    reads
+        Some of the stored data that the function reads. The workers of a cluster read it by themselves, which they can
+        where it is in an object store; where it is on this machine, or not named, threads of this process do the work.
     """
 
     def limited(item: T) -> R:
         with threadpool_limits(1):
             return function(item)
 
-    backend = "threading" if compute.backend == "dask" else compute.backend
-    parallel = joblib.Parallel(n_jobs=compute.n_workers, backend=backend, return_as="generator")
-    return progress(parallel(joblib.delayed(limited)(item) for item in items), len(items), what)
+    def results() -> Iterator[R]:
+        tasks = (joblib.delayed(limited)(item) for item in items)
+        if compute.backend == "dask" and reads is not None and reads.is_remote:
+            with workers(compute):
+                yield from joblib.Parallel(return_as="generator")(tasks)
+        else:
+            backend = "threading" if compute.backend == "dask" else compute.backend
+            yield from joblib.Parallel(n_jobs=compute.n_workers, backend=backend, return_as="generator")(tasks)
+
+    return progress(results(), len(items), what)
 
 
 def progress(items: Iterable[T], total: int, what: str, every_seconds: float = 2.0) -> Iterator[T]:

@@ -84,7 +84,7 @@ def trade_benchmarks(
             pool, [row.pair for row in entry.pairs], len(entry.pairs), seed=benchmarks.placebo_seed, fold=number
         )
         items += [(entry, pair, _half_life_hours(ohlcv_1h, pair, entry)) for pair in drawn]
-    parts = [part for part in fan_out(trade, items, compute, "benchmarks") if len(part)]
+    parts = [part for part in fan_out(trade, items, compute, "benchmarks", reads=ohlcv_5m) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
 
 

@@ -63,7 +63,7 @@ def choose_candidates(
 
     pairs = parsed.pairs
     left = taken = 0
-    for pair_id, table, days in fan_out(look, list(pairs.items()), compute, "candidates"):
+    for pair_id, table, days in fan_out(look, list(pairs.items()), compute, "candidates", reads=ohlcv_5m):
         chosen = table.loc[table["chosen"]]
         taken += len(chosen)
         left += int((chosen["label"] != menu.CONFIGURED).sum())

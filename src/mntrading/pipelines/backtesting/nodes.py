@@ -78,7 +78,7 @@ def backtest_pairs(
         return pair_id, _curves(traded), _trades(traded), _windows(traded)
 
     pairs = parsed.pairs
-    for pair_id, curves, table, windows in fan_out(trade, list(pairs), compute, "backtest"):
+    for pair_id, curves, table, windows in fan_out(trade, list(pairs), compute, "backtest", reads=ohlcv_5m):
         yield {pair_id: curves}, {pair_id: table}, {pair_id: windows}
     made_from = {"ohlcv_5m": ohlcv_5m, "predictions": predictions, "pair_menus": pair_menus, "roster": roster}
     head = header(roster["as_of"], made_from, {"backtest": backtest, "features": features, "portfolio": sizes})

@@ -74,7 +74,7 @@ def probe_robustness(
 
     names = [way.name for way in ways] + [_LATE_LEGS] + [cell.name for cell in cells]
     traded: dict[str, dict[str, pd.DataFrame]] = {name: {} for name in names}
-    for pair_id, found in fan_out(trade, list(parsed.pairs), compute, "robustness"):
+    for pair_id, found in fan_out(trade, list(parsed.pairs), compute, "robustness", reads=ohlcv_5m):
         for name, trades in found.items():
             traded[name][pair_id] = trades
     exchange = Exchange.of(ohlcv_5m, parsed, markets, funding)

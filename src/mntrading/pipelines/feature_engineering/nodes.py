@@ -47,7 +47,9 @@ def build_features(
         bars_a, bars_b = (ohlcv_5m[symbol] for symbol in pairs[pair_id].symbols)
         return pair_id, core_features.build_features(bars_a, bars_b, features, market=market)
 
-    for pair_id, frame in fan_out(build, _to_make(pair_features_stored, keys, "features"), compute, "features"):
+    for pair_id, frame in fan_out(
+        build, _to_make(pair_features_stored, keys, "features"), compute, "features", reads=ohlcv_5m
+    ):
         yield {pair_id: Keyed(frame, keys[pair_id])}
     made_from = {"ohlcv_5m": ohlcv_5m, "roster": roster}
     head = header(roster["as_of"], made_from, {"features": features})
@@ -124,7 +126,9 @@ def label_pairs(
         return pair_id, frame.loc[labelled.index, names].join(labelled)
 
     notes = {pair_id: pair_datasets_stored.entry(pair_id) for pair_id in pair_datasets_stored}
-    for pair_id, frame in fan_out(build, _to_make(pair_datasets_stored, keys, "labels"), compute, "labels"):
+    for pair_id, frame in fan_out(
+        build, _to_make(pair_datasets_stored, keys, "labels"), compute, "labels", reads=ohlcv_5m
+    ):
         said = {
             "n_positive": int(frame["label"].sum()),
             "base_rate": number(float(frame["label"].mean())),

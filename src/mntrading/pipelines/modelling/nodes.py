@@ -62,7 +62,7 @@ def train_models(
         return model_id(entry.fold.name, group), training.fit_group(window, names, modelling)
 
     trained, scores = [], {}
-    for id_, result in fan_out(fit, groups, compute, "training"):
+    for id_, result in fan_out(fit, groups, compute, "training", reads=pair_datasets):
         chosen = result.model.name if result.model else None
         scores[id_] = {
             "chosen": chosen, "reason": result.reason, "candidates": rows(result.scores), "details": result.details,
@@ -150,7 +150,7 @@ def predict_pairs(
         empty = pd.DataFrame(index=frame.index[:0], columns=[*kinds, "fold"]).astype({**kinds, "fold": "str"})
         return pair_id, pd.concat(parts) if parts else empty
 
-    for pair_id, frame in fan_out(predict, sorted(pair_features), compute, "predictions"):
+    for pair_id, frame in fan_out(predict, sorted(pair_features), compute, "predictions", reads=pair_features):
         yield {pair_id: frame}
     made_from = {"pair_features": pair_features, "pair_models": pair_models, "roster": roster}
     yield Commit(tuple(pair_features), header(roster["as_of"], made_from, {}))
