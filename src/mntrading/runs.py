@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -110,6 +113,37 @@ class Journal:
 JOURNAL = Journal()
 
 
+class TerminatedError(SystemExit):
+    """The process was told to end; it does so with the exit code a shell gives for it."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+    def __str__(self) -> str:
+        return "the process was told to end (SIGTERM)"
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Have SIGTERM end a run as an interrupt does: its record is closed, and its lease given back at once.
+
+    Whoever has a handler of its own keeps it.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows is to be left in peace
+        raise TerminatedError
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 class Session(KedroSession):
     """Kedro's session: tags alone choose among all steps, and errors that state their case get no traceback."""
 
@@ -131,12 +165,13 @@ class Session(KedroSession):
         named = args or kwargs.get("pipeline_name") or kwargs.get("pipeline_names")
         if kwargs.get("tags") and not named:
             kwargs["pipeline_names"] = ["full_cycle"]
-        try:
-            return super().run(*args, **kwargs)
-        except BaseException as error:
-            if JOURNAL.close is not None:
-                JOURNAL.close(error)
-            raise
+        with _ended_in_order():
+            try:
+                return super().run(*args, **kwargs)
+            except BaseException as error:
+                if JOURNAL.close is not None:
+                    JOURNAL.close(error)
+                raise
 
     def _log_exception(self, exc_type: Any, exc_value: Any, exc_tb: Any) -> None:
         if expected(exc_value) is None:
