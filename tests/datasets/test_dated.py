@@ -87,6 +87,17 @@ def test_a_damaged_day_is_the_matter_of_that_day(tmp_path: Path) -> None:
         parts["20250223T235500Z"]
 
 
+def test_days_are_all_saved_or_none_where_one_can_not_be(tmp_path: Path) -> None:
+    place = dataset(tmp_path / "p")
+    place.save({"20250224T000000Z": []})
+    (tmp_path / "p/_days/20250224.json").write_text("no JSON")
+    with pytest.raises(ArtifactError, match="no readable manifest") as caught:
+        place.save({"20250223T235500Z": [], "20250224T000500Z": []})
+    assert not (tmp_path / "p/_days/20250223.json").exists()
+    # what other manifests list is not to be removed
+    assert str(caught.value.fix).startswith(f"remove {tmp_path / 'p/_days/20250224.json'}")
+
+
 def test_an_altered_partition_is_refused(tmp_path: Path) -> None:
     place = dataset(tmp_path / "p")
     place.save(BARS)

@@ -50,8 +50,8 @@ class Place:
         """Put back what was spoiled, as from a backup; bars are the market's to bring."""
         for name in self.spoiled:
             source = self.scene.root / name
-            if source.exists() and not name.startswith(("raw/", "runs/")):
-                cycles.replace(self.root / name, source.read_bytes())
+            if not name.startswith(("raw/", "runs/")):
+                cycles.replace(self.root / name, source.read_bytes() if source.exists() else None)
 
     def bytes(self, name: str) -> bytes:
         return (self.root / name).read_bytes()

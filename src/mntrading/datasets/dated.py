@@ -178,14 +178,17 @@ class DatedArtifactDataset(PlainErrorsDataset):
         Raises
         ------
         ArtifactError
-            An id does not begin with a day; nothing is stored then.
+            An id does not begin with a day, or a day's manifest can't be read; nothing is stored then.
         """
         with reporting(self.resolve_path()):
             if not isinstance(data, Mapping):
                 raise ArtifactError(f"can't hold a {type(data).__name__}, expected a mapping of partitions")
             by_day = {day: list(ids) for day, ids in groupby(sorted(data, key=_day_of), key=_day_of)}
+        parts = {day: self.part(day) for day in by_day}
+        for part in parts.values():
+            part.load()  # a day that can't be saved is found before another one is
         for day, ids in by_day.items():
-            self.part(day).save({id_: data[id_] for id_ in ids})
+            parts[day].save({id_: data[id_] for id_ in ids})
 
     def _days(self) -> tuple[str, ...]:
         folder = f"{self._root}/{_MANIFESTS}"

@@ -132,7 +132,10 @@ class PartitionFolder:
     @property
     def start_over(self) -> str:
         """What to do when nothing that is there can be used."""
-        what = f"remove {self.shown(self.root)} and {self.shown(self.manifest_path)}"
+        # a manifest among others, in a folder of theirs, lists some of the content only
+        alone = posixpath.dirname(self.manifest_path) in (self.root, posixpath.dirname(self.root))
+        own = [self.root, self.manifest_path] if alone else [self.manifest_path]
+        what = f"remove {' and '.join(map(self.shown, own))}"
         return f"{what}, then: {self.make}" if self.make else what
 
     @property
