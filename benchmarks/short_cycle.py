@@ -6,7 +6,7 @@ Research is run on the demo market. Then twenty pairs of its symbols are promote
 models of the live fold, and the market's clock goes on bar by bar:
 
 * ``cold``: ``kedro run --pipelines short_cycle`` in a fresh process, wall time and peak memory.
-* ``warm``: the same session once more in a process that has run one, as a server's worker has.
+* ``warm``: the same session once more in a process that has run one, as a notebook has.
 * ``steps``: the nodes alone in the warm process, the longest first.
 
 The last line has the figures; the exit code is 1 when a cycle fails, or does not write the signals of its bar.
