@@ -10,6 +10,7 @@ import pytest
 from kept_store import KeptStore
 
 from mntrading.core.errors import ArtifactError, LockedError, ParameterError
+from mntrading.objects import bucket
 from mntrading.objects.bucket import BucketDataset
 from mntrading.objects.lease import Lease
 from mntrading.objects.store import StoreError
@@ -135,6 +136,31 @@ def test_prefix_that_leads_elsewhere_is_refused(source: Path, prefix: str) -> No
 def test_source_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="is no folder"):
         run(tmp_path / "none", KeptStore())
+
+
+def test_folders_that_are_not_made_yet_are_left_out_unless_all_of_them_are(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reached(KeptStore):
+        def reach(self) -> None: ...
+
+        def close(self) -> None: ...
+
+    store = Reached()
+    monkeypatch.setattr(bucket, "Store", lambda *_: store)
+    uploader = bucket.Uploader(str(source.parent), "s3://mntrading", None)
+
+    def sent(*folders: str) -> list[str]:
+        return [Path(one.source).name for one in uploader.send(folders, "", workers=1, read_back=False)]
+
+    assert sent("models", "datasets") == ["datasets"]
+    assert set(objects(store)) == {
+        f"datasets/{name}" for name in ("pairs/A__B.parquet", "pairs/C__D.parquet", "_manifest.json")
+    }
+    with pytest.raises(ParameterError, match="has none of the folders models, features"):
+        sent("models", "features")
+    with pytest.raises(ParameterError, match="no place inside a bucket"):
+        sent("../datasets")
 
 
 def test_bucket_on_which_a_run_is_at_work_is_left_alone(source: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from mntrading.configuration import is_remote, local_root
 from mntrading.core.errors import ArtifactError, ParameterError
 from mntrading.objects.store import Store
 from mntrading.objects.upload import Progress, Uploaded, check_prefix, upload
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Uploader:
@@ -38,18 +41,28 @@ class Uploader:
         read_back: bool,
         progress: Progress | None = None,
     ) -> list[Uploaded]:
-        """Upload folders of the root, each below the prefix under its own name.
+        """Upload folders of the root, each below the prefix under its own name; one that is not there yet is left out.
 
         Raises
         ------
         ParameterError
-            The root is no folder of this machine, or a name leads out of it.
+            The root is no folder of this machine, none of the folders is there, or a name leads out of it.
         """
         if is_remote(self._source):
             raise ParameterError(
                 f"{self._source} is in an object store already", where="storage.root", fix="use a local environment"
             )
-        root, store = local_root(self._source), Store(self._bucket, self._credentials)
+        root = local_root(self._source)
+        there = [folder for folder in folders if (root / check_prefix(folder)).is_dir()]
+        missing = [folder for folder in folders if folder not in there]
+        if not there:
+            raise ParameterError(
+                f"has none of the folders {', '.join(missing)}", where=str(root), fix="kedro run, which makes them; or "
+                "correct upload.folders",
+            )  # fmt: skip
+        if missing:
+            LOGGER.warning("upload: %s not there yet, left out", ", ".join(missing))
+        store = Store(self._bucket, self._credentials)
         try:
             store.reach()
             return [
@@ -61,7 +74,7 @@ class Uploader:
                     read_back=read_back,
                     progress=progress,
                 )
-                for folder in folders
+                for folder in there
             ]
         finally:
             store.close()
