@@ -49,7 +49,7 @@ IMAGE: Final = "mntrading:test"
 ONCE: Final = ("preflight", "setup-minio")
 KILLED_STEP: Final = "features"
 
-# run in the app service: every object of the bucket but run records, by name, with the hash of its bytes
+# run in the app service: every object of the bucket but run records and leases, by name, with the hash of its bytes
 _OBJECTS: Final = """
 import hashlib, json, os, sys
 from mntrading.containers.buckets import Buckets
@@ -57,7 +57,7 @@ client = Buckets.of_environment().client
 found = {}
 for page in client.get_paginator("list_objects_v2").paginate(Bucket=sys.argv[1]):
     for entry in page.get("Contents", ()):
-        if not entry["Key"].startswith("runs/"):
+        if not entry["Key"].startswith(("runs/", ".lease/")):
             body = client.get_object(Bucket=sys.argv[1], Key=entry["Key"])["Body"].read()
             found[entry["Key"]] = hashlib.sha256(body).hexdigest()
 json.dump(found, sys.stdout)
