@@ -227,7 +227,8 @@ def datasets_are_uploaded(airflow: Airflow) -> str:
         _succeeds(airflow, "mntrading_dataset_upload", **told)
         again = stored(airflow.root)
         _hold(first == again, f"uploading again changed {_difference(first, again)}")
-        _hold(sent > 0 == _sent(airflow.root), f"{sent} files were sent, then {_sent(airflow.root)} that were there")
+        once_more = _sent(airflow.root)
+        _hold(sent > 0 and once_more == 0, f"{sent} files were sent, then {once_more} that were there")
     finally:
         server.kill()
     return f"dataset of {sent} files uploaded to {server.version}, none of them twice"
