@@ -64,7 +64,7 @@ def seal_holds(document: Mapping[str, Any]) -> bool:
     return bool(content_hash({key: value for key, value in document.items() if key != "id"}) == document["id"])
 
 
-def unsealed(document: Mapping[str, Any], where: str, fix: str) -> Mapping[str, Any]:
+def intact(document: Mapping[str, Any], where: str, fix: str) -> Mapping[str, Any]:
     """A sealed document that was not altered.
 
     Raises

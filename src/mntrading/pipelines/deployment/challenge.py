@@ -13,7 +13,7 @@ from mntrading.datasets import Partitions, Unavailable
 from mntrading.datasets.storage import content_hash
 from mntrading.kernels import code_stamp
 from mntrading.params import ProductionParams
-from mntrading.pipelines.common import SCHEMA_VERSION, unsealed
+from mntrading.pipelines.common import SCHEMA_VERSION, intact
 from mntrading.pipelines.deployment import production_log as log
 from mntrading.pipelines.deployment.changes import Changes, diff
 from mntrading.pipelines.deployment.promotion import HISTORY_ID, known
@@ -134,7 +134,7 @@ def _claim(
     document = _had(shadow_map, MAP, _PROMOTE)
     lines = log.checked(_had(shadow_log, log.SHADOW, _PROMOTE), log.SHADOW)
     record = whole(_had(shadow_record, RECORD, _CYCLE))
-    unsealed(document, MAP, _PROMOTE)
+    intact(document, MAP, _PROMOTE)
     line = lines[-1]
     if line["map_id"] != document["id"]:
         raise ArtifactError(f"is not the map its log speaks of ({line['map_id'][:12]})", where=MAP, fix=_PROMOTE)

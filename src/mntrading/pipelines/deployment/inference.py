@@ -27,7 +27,7 @@ from mntrading.params import (
     FeatureParams,
     StrategyParams,
 )
-from mntrading.pipelines.common import SCHEMA_VERSION, number, sealed, stamp_of, unsealed
+from mntrading.pipelines.common import SCHEMA_VERSION, intact, number, sealed, stamp_of
 from mntrading.pipelines.deployment.production_map import check, doubts_by_entry, doubts_by_log
 from mntrading.pipelines.feature_engineering.nodes import market_of
 from mntrading.pipelines.modelling.nodes import fitted
@@ -106,7 +106,7 @@ def _state_before(position_state: Mapping[str, Any] | None, bar_close: pd.Timest
     """State of every pair ahead of this bar; that of the same bar's first call when it is asked for again."""
     if position_state is None:
         return {}
-    unsealed(
+    intact(
         position_state,
         _STATE,
         "restore it from a backup; or remove it: the next kedro run --pipelines short_cycle starts flat, and "

@@ -17,7 +17,7 @@ from mntrading.core.portfolio import Book, Order
 from mntrading.datasets import BarStore, Partitions
 from mntrading.params import CostParams, PortfolioParams
 from mntrading.pipelines.backtesting.desk import Funding, exchange_limits
-from mntrading.pipelines.common import header, sealed, unsealed
+from mntrading.pipelines.common import header, intact, sealed
 from mntrading.pipelines.deployment.books import bars_with_price, book_document, book_of, wanted_of
 
 LOGGER = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def _before(
         One of the two is missing, and the other does not tell what was due; or the one that does was altered.
     """
     if paper_account is not None and pd.Timestamp(paper_account["bar_close"]) == bar_close:
-        found: dict[str, Any] | None = unsealed(paper_account, _ACCOUNT, _ACCOUNT_FIX)["before"]
+        found: dict[str, Any] | None = intact(paper_account, _ACCOUNT, _ACCOUNT_FIX)["before"]
         return found
     if latest_orders is None:
         if paper_account is None:
@@ -107,7 +107,7 @@ def _before(
             where=_ORDERS,
             fix=_ORDERS_FIX,
         )
-    unsealed(latest_orders, _ORDERS, _ORDERS_FIX)
+    intact(latest_orders, _ORDERS, _ORDERS_FIX)
     if pd.Timestamp(latest_orders["bar_close"]) >= bar_close:
         raise ArtifactError(
             f"is not of the bar of the newest orders, {latest_orders['bar_close']}: what was due before is not known",

@@ -20,7 +20,7 @@ from mntrading.datasets import KEPT, DatedPartitions, Kept, Partitions, StoredMo
 from mntrading.datasets.storage import content_hash
 from mntrading.kernels import code_stamp
 from mntrading.params import BacktestParams, ChampionParams, FeatureParams, ProductionParams
-from mntrading.pipelines.common import header, number, numbers, sealed, stamp_of, unsealed
+from mntrading.pipelines.common import header, intact, number, numbers, sealed, stamp_of
 from mntrading.pipelines.deployment import production_log as log
 from mntrading.pipelines.deployment.changes import diff
 from mntrading.pipelines.deployment.promotion import entries_of, freeze, lined_up, stands
@@ -135,7 +135,7 @@ def _continues(
 
 def whole(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """A stored record, held to its id."""
-    return unsealed(record, RECORD, "remove it: another record begins with the next kedro run --pipelines short_cycle")
+    return intact(record, RECORD, "remove it: another record begins with the next kedro run --pipelines short_cycle")
 
 
 def keep_record(
