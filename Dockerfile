@@ -1,6 +1,6 @@
 # One image for all services: the project's pipelines, API and dashboard, and the MLflow server.
-# Pin the base by its digest where builds must be repeatable to the byte (docs/operations.md#the-image).
-ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+# The base is pinned to the byte; docs/operations.md#the-image says how the pin is moved.
+ARG PYTHON_IMAGE=python:3.11.16-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM ${PYTHON_IMAGE} AS base
 # OpenMP's runtime, which LightGBM and scikit-learn load

@@ -79,8 +79,9 @@ def keys_where_nothing_is_stored(services: Services) -> Iterator[str]:
 
 def images_that_move(services: Services) -> Iterator[str]:
     for name, service in services.items():
-        image = re.sub(r"\$\{[A-Z_]+:-([^}]*)\}", r"\1", service["image"])
-        if "build" not in service and (":" not in image.rsplit("/", 1)[-1] or image.endswith(":latest")):
+        build = service.get("build")
+        named = build["args"]["PYTHON_IMAGE"] if build else service["image"]
+        if not re.fullmatch(r"\$\{[A-Z_]+:-[a-z./-]+:[\w.-]+@sha256:[0-9a-f]{64}\}", named):
             yield name
 
 
@@ -108,7 +109,8 @@ RULES: list[tuple[Callable[[Services], Iterator[str]], str, Callable[[Services],
     ),
     (secrets_with_a_default, "app", lambda s: s["app"]["environment"].update({"AWS_SECRET_ACCESS_KEY": "adminadmin"})),
     (keys_where_nothing_is_stored, "postgres", lambda s: s["postgres"]["environment"].update(AWS_ACCESS_KEY_ID="x")),
-    (images_that_move, "postgres", lambda s: s["postgres"].update(image="postgres:latest")),
+    (images_that_move, "postgres", lambda s: s["postgres"].update(image="${POSTGRES_IMAGE:-postgres:17-bookworm}")),
+    (images_that_move, "app", lambda s: s["app"]["build"]["args"].update(PYTHON_IMAGE="python:3.11")),
     (unnamed_volumes, "app", lambda s: s["app"].update(volumes=["/:/host"])),
     (started_unchecked, "minio", lambda s: s["minio"].pop("depends_on")),
 ]
@@ -137,6 +139,12 @@ def test_every_variable_has_a_line_in_the_example_or_a_default(composed):
     named = set(re.findall(r"^#? ?([A-Z_0-9]+)=", example, re.MULTILINE))
     used = set(_VARIABLE.findall((PROJECT / "docker-compose.yml").read_text()))
     assert sorted(name for name, sign in used if sign != ":-" and name not in named) == []
+
+
+def test_the_base_is_that_of_the_dockerfile(composed):
+    default = re.search(r"^ARG PYTHON_IMAGE=(.*)$", (PROJECT / "Dockerfile").read_text(), re.MULTILINE)[1]
+    named = {s["build"]["args"]["PYTHON_IMAGE"] for s in composed["services"].values() if "build" in s}
+    assert named == {f"${{PYTHON_IMAGE:-{default}}}"}
 
 
 def test_volumes_that_are_used_are_named_and_nothing_else_is(composed):

@@ -25,7 +25,7 @@ def test_nothing_is_fetched_by_the_dockerfile_but_the_base_and_no_frontend_eithe
     assert set(copied) <= known
     assert not re.search(r"^#\s*syntax", TEXT, re.MULTILINE)
     assert "<<" not in TEXT
-    assert re.search(r"^ARG PYTHON_IMAGE=python:3\.11-slim-bookworm$", TEXT, re.MULTILINE)
+    assert re.search(r"^ARG PYTHON_IMAGE=python:3\.11\.\d+-slim-bookworm@sha256:[0-9a-f]{64}$", TEXT, re.MULTILINE)
 
 
 @pytest.mark.parametrize("stage", ["airflow", "runtime"])
