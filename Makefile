@@ -190,7 +190,7 @@ lock: $(UV) ## Resolve the dependencies anew
 	  --extra build pyproject.toml --output-file requirements.lock
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --extra build --extra dev --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
-	printf 'boto3\npsycopg2-binary~=2.9\n' | $(UV) pip compile --quiet --universal --python-version 3.11 \
+	printf 'boto3\ndistributed~=2026.8\npsycopg2-binary~=2.9\n' | $(UV) pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --constraint requirements-dev.lock - \
 	  --output-file requirements-server.lock
 	echo 'apache-airflow~=3.3.2' | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \

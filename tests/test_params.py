@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from mntrading.configuration import parameters
 from mntrading.params import BLOCKS, Block, SimulatorParams
+
+CONF = Path(__file__).parents[1] / "conf"
 
 
 def test_every_block_is_in_the_files_and_the_files_have_no_other(params):
@@ -96,3 +100,13 @@ def test_a_moment_with_a_zone_is_kept():
         {"name": "ou", "seed": 0, "n_symbols": None, "end": "2025-06-18T02:00:00+02:00"}
     )
     assert block.end == datetime(2025, 6, 18, tzinfo=UTC)
+
+
+def test_who_does_the_work_may_be_said_by_the_environment(monkeypatch):
+    for name, value in {"BACKEND": "dask", "N_WORKERS": "8", "SCHEDULER": "tcp://10.0.0.5:8786"}.items():
+        monkeypatch.setenv(f"MNTRADING_COMPUTE_{name}", value)
+    assert parameters(CONF)["compute"].model_dump() == {
+        "backend": "dask",
+        "n_workers": 8,
+        "scheduler": "tcp://10.0.0.5:8786",
+    }

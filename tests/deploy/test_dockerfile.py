@@ -77,12 +77,13 @@ def locked(name: str) -> dict[str, str]:
     return dict(line.split(" ")[0].split("==") for line in lines if re.match(r"^[a-z0-9]", line))
 
 
-def test_the_servers_lock_has_its_extra_and_agrees_with_the_projects():
+def test_the_servers_lock_has_its_extras_and_agrees_with_the_projects():
     import tomllib
 
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     server, runtime = locked("requirements-server.lock"), locked("requirements.lock")
-    wanted = {Requirement(text).name for text in project["optional-dependencies"]["server"]}
+    extras = project["optional-dependencies"]
+    wanted = {Requirement(text).name for extra in ("server", "dask") for text in extras[extra]}
     assert wanted <= set(server)
     assert not {
         name: (server[name], runtime[name]) for name in set(server) & set(runtime) if server[name] != runtime[name]
