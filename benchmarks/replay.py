@@ -243,20 +243,17 @@ def backtested(entry: RosterFold, research: Any, params: Any) -> Any:
     sizes, backtest = params["portfolio"], params["backtest"]
     funding = Funding(research.load("markets"), research.load("funding_rates"), backtest.costs)
     exchange = Exchange.of(research.load("ohlcv_5m"), alone, research.load("markets"), funding)
-    trades = research.load("trades")
-    traded = {
-        row.pair.id: table.loc[table["fold"] == entry.fold.name]
-        for row in entry.pairs
-        for table in (trades[row.pair.id],)
-    }
+    trades, unfilled = research.load("trades"), research.load("unfilled_entries")
+    entered = {row.pair.id: pd.concat([trades[row.pair.id], unfilled[row.pair.id]]) for row in entry.pairs}
+    entered = {pair_id: table.loc[table["fold"] == entry.fold.name] for pair_id, table in entered.items()}
     members = {entry.fold.name: [row.pair for row in entry.pairs]}
     index = pd.DatetimeIndex(exchange.close.index)
-    return exchange.trade(signals_of(traded, members, index, backtest.strategy), sizes, backtest), traded, exchange
+    return exchange.trade(signals_of(entered, members, index, backtest.strategy), sizes, backtest), entered
 
 
 def differences(entry: RosterFold, lived: Lived, research: Any, params: Any) -> tuple[dict[str, int], dict[str, int]]:
     """Values compared and values that differ, by kind."""
-    result, traded, exchange = backtested(entry, research, params)
+    result, entered = backtested(entry, research, params)
     curves = research.load("pair_curves")
     step = pd.Timedelta(timeframe_ms("5m"), unit="ms")
     seen = pd.DatetimeIndex(list(lived.equity))
@@ -268,11 +265,6 @@ def differences(entry: RosterFold, lived: Lived, research: Any, params: Any) -> 
             different[kind] += 1
             if different[kind] <= 5:
                 say(f"  {kind}: live {mine}, backtest {theirs}")
-
-    def fillable(opened: pd.Timestamp, *legs: str) -> bool:
-        """Whether a bar has what an entry is filled at; one that has not is off, and no trade."""
-        prices = exchange.fills[params["backtest"].fill_at]
-        return opened in prices.index and bool(prices.loc[opened, list(legs)].notna().all())
 
     known = {
         row.pair.id: curves[row.pair.id].loc[curves[row.pair.id]["fold"] == entry.fold.name] for row in entry.pairs
@@ -286,10 +278,10 @@ def differences(entry: RosterFold, lived: Lived, research: Any, params: Any) -> 
                 note("z", line[name], None if np.isnan(row[name]) else float(row[name]))
         if line["action"] == "exit":
             actions[pair_id, opened] = ("exit",)
-        elif line["action"] == "enter" and fillable(opened + step, line["dependent"], line["independent"]):
+        elif line["action"] == "enter":
             actions[pair_id, opened] = ("enter", line["side"], line["probability"])
     expected: dict[tuple[str, pd.Timestamp], tuple[Any, ...]] = {}
-    for pair_id, table in traded.items():
+    for pair_id, table in entered.items():
         for trade in table.to_dict("records"):
             chance = None if np.isnan(trade["probability"]) else trade["probability"]
             if trade["exit_decision"] in seen:

@@ -15,6 +15,8 @@ from mntrading.core.account import Due, Settled, Stretch, carry, settle, simulat
 from mntrading.core.book import Book, Limits, Signal
 from mntrading.core.engine_inputs import charges_a_bar
 from mntrading.core.portfolio import build_orders
+from mntrading.core.strategy import OFF, REASONS
+from mntrading.core.types import Pair
 from mntrading.params import CostParams
 
 NAN = math.nan
@@ -73,6 +75,83 @@ def test_an_account_settled_bar_by_bar_or_after_several_is_the_simulated_one_to_
     assert book.cash == pytest.approx(whole.equity.iloc[-1] - sum(
         units * close.iloc[-1][symbol] for symbol, units in book.units().items()
     ))  # fmt: skip
+
+
+def lived_with_holes(
+    signals: dict[int, list[Signal]], close: pd.DataFrame, fill: pd.DataFrame, limits: dict[str, Limits]
+) -> tuple[list[float], int, list[str], int]:
+    """Equity of every bar, fills, entries that were off and pairs closed for want of a cover, with orders every bar."""
+    charges, marks = charges_a_bar(COSTS, 288.0), close.ffill()
+    volume = pd.DataFrame(1e9, index=close.index, columns=close.columns)
+    book = Book(P.capital)
+    due = Due(book, book, (), {})
+    equity, n_fills, off, closed = [], 0, [], 0
+    for row in range(len(close)):
+        rows = slice(row, row + 1)
+        done = settle(due, Stretch(fill[rows], marks[rows], volume[rows], None), limits, charges)
+        equity += done.bars["equity"].tolist()
+        n_fills, off = n_fills + len(done.fills), [*off, *done.off]
+        prices = marks.iloc[row].to_dict()
+        given = signals.get(row, ())
+        built = build_orders(given, prices, done.book, limits, P, bar_close=close.index[row] + STEP)
+        closed += len(built.closed)
+        due = Due(done.book, built.book, built.orders, prices)
+    return equity, n_fills, off, closed
+
+
+def with_holes(seed: int) -> tuple[dict[int, list[Signal]], pd.DataFrame, pd.DataFrame, dict[str, Limits]]:
+    """Many entries on a market with holes, and exits before the first bar that has both legs, as pairs leave."""
+    rng = np.random.default_rng(seed)
+    close, fill = matrices(80, seed, SYMBOLS)
+    gone = rng.uniform(size=close.shape) < 0.15
+    gone[0] = False
+    close, fill = close.mask(gone), fill.mask(gone)
+    there = fill.notna()
+    signals, inside = {}, set()
+    for row in sorted(rng.choice(np.arange(79), 40, replace=False).tolist()):
+        pair = PAIRS[int(rng.integers(6))]
+        whole = bool(there.iloc[row + 1][list(pair.symbols)].all())
+        if pair in inside and whole:
+            signals[row] = [leave(pair)]
+            inside.remove(pair)
+        elif pair not in inside:
+            signals[row] = [enter(pair, int(rng.choice([-1, 1])))]
+            inside |= {pair} if whole else set()
+    return signals, close, fill, {SYMBOLS[1]: Limits(shortable=False)}
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_holes_cost_the_simulated_account_what_they_cost_the_live_one_to_the_bit(seed):
+    signals, close, fill, limits = with_holes(seed)
+    whole = simulate(signals, close, fill, limits, P, COSTS)
+    equity, n_fills, off, _ = lived_with_holes(signals, close, fill, limits)
+    assert equity == whole.equity.tolist()
+    assert n_fills == len(whole.fills)
+    assert whole.refused.get(REASONS[OFF], 0) == len(off)
+    assert not [one for one in whole.fills.itertuples() if np.isnan(fill.loc[one.time, one.symbol])]
+
+
+def test_holes_take_entries_off_and_leave_shorts_without_their_cover():
+    lives = [lived_with_holes(*with_holes(seed)) for seed in range(30)]
+    assert sum(len(off) for _, _, off, _ in lives) > 50
+    assert sum(closed for *_, closed in lives) > 0
+
+
+@pytest.mark.parametrize(
+    ("gone", "closed_at"), [({"A": 3}, 4), ({"C": 6}, 7)], ids=["a cover is off", "who lacks one has to wait"]
+)
+def test_a_pair_without_cover_is_closed_on_the_first_bar_that_can(gone, closed_at):
+    close, fill = matrices(12, 5, SYMBOLS)
+    for symbol, row in gone.items():
+        fill.loc[fill.index[row], symbol] = NAN
+    covers, covered = Pair("A", "B"), Pair("C", "B")
+    signals = {2: [enter(covers, -1, confidence=2.0), enter(covered)], 5: [leave(covers)]}
+    limits = {"B": Limits(shortable=False)}
+    whole = simulate(signals, close, fill, limits, P, COSTS)
+    last = whole.trades.loc[whole.trades["name"] == covered.id].iloc[-1]
+    assert (last["entry_fill"], last["exit_fill"]) == (close.index[3], close.index[closed_at])
+    assert whole.equity.tolist() == lived_with_holes(signals, close, fill, limits)[0]
 
 
 def due_to_enter(close: pd.DataFrame, *signals: Signal, book: Book | None = None) -> Due:

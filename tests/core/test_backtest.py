@@ -94,8 +94,8 @@ def reference(
     params: BacktestParams,
     half_life_bars: float | None,
     world: World | None = None,
-) -> tuple[list[dict[str, float]], list[dict[str, Any]]]:
-    """Books of every bar and closed trades, bar by bar and leg by leg."""
+) -> tuple[list[dict[str, Any]], ...]:
+    """Books of every bar, closed trades and entries that were not filled, bar by bar and leg by leg."""
     rule, costs, world = params.strategy, params.costs, world or World()
     watch = rule.break_monitor
     last_bar = len(z) - 1
@@ -106,7 +106,7 @@ def reference(
     to_do: list[dict[str, float]] = []  # fills that are due, the first on the next bar that exists
     leaving = False
     age = cooling = 0
-    books, trades = [], []
+    books, trades, unfilled = [], [], []
 
     def is_over(t: int, beta: float) -> bool:
         end = t + watch.window_bars
@@ -136,6 +136,7 @@ def reference(
             cash -= carry
             trade["costs"] += carry
         if to_do and trade and not trade["open"] and not tradable:
+            unfilled.append(trade)
             trade, to_do = None, []
         elif to_do and (tradable or t == last_bar):
             at = price if tradable else dict(mark)
@@ -234,13 +235,14 @@ def reference(
                 "beta": None if world.beta is None else world.beta[t],
             }  # fmt: skip
             age = 0
-    return books, trades
+    return books, trades, unfilled
 
 
 def assert_equals_reference(
     result: PairResult,
     books: list[dict[str, float]],
     trades: list[dict[str, Any]],
+    unfilled: list[dict[str, Any]],
     index: pd.DatetimeIndex,
 ) -> None:
     table = pd.concat([result.equity, result.positions, result.costs], axis=1)
@@ -264,6 +266,11 @@ def assert_equals_reference(
             expected["gross"], expected["costs"], expected["gross"] - expected["costs"],
         )  # fmt: skip
         np.testing.assert_allclose(numbers, same, rtol=1e-12, atol=1e-12)
+    assert [(one.entry_decision, one.side, one.entry_z) for one in result.unfilled.itertuples()] == [
+        (index[one["entry_decision"]], one["side"], one["entry_z"]) for one in unfilled
+    ]
+    assert list(result.unfilled["entry_fill"]) == [index[one["entry_decision"] + 1] for one in unfilled]
+    assert result.unfilled[["exit_decision", "exit_fill", "units_a", "exit_price_b"]].isna().all(axis=None)
 
 
 def random_case(seed: int, n: int, missing: float) -> dict[str, Any]:
@@ -322,20 +329,20 @@ def the_world(case: dict[str, Any], params: BacktestParams, book: Book, funding:
 def both(
     case: dict[str, Any], params: BacktestParams, *, use_model: bool, half_life: float | None, book: Book,
     funded: bool,
-) -> tuple[PairResult, list[dict[str, float]], list[dict[str, Any]], dict[str, Any]]:  # fmt: skip
+) -> tuple[PairResult, tuple[list[dict[str, Any]], ...], dict[str, Any]]:  # fmt: skip
     """The engine's result and the reference's, and what both were given."""
     chance = case["probability"] if use_model else None
     given = {"half_life_bars": half_life, "book": book, "funding": case["funding"] if funded else None}
     result = run_pair(case["a"], case["b"], case["features"], params, chance, **given)
     close = list(zip(case["close_a"].tolist(), case["close_b"].tolist(), strict=True))
     opens = list(zip(case["open_a"].tolist(), case["open_b"].tolist(), strict=True))
-    books, trades = reference(
+    expected = reference(
         opens if params.fill_at == "open" else close, close,
         case["features"]["z"].tolist(), case["features"]["hedge_ratio"].tolist(),
         None if chance is None else chance.tolist(), params, half_life,
         the_world(case, params, book, given["funding"]),
     )  # fmt: skip
-    return result, books, trades, given
+    return result, expected, given
 
 
 @settings(max_examples=1000, deadline=None)
@@ -371,10 +378,8 @@ def test_the_engine_equals_the_reference(
         fill_at=fill_at, legging=LeggingParams(probability=legging, seed=seed % 3), menu=AS_CONFIGURED,
     )  # fmt: skip
     funded = costs.carry == "funding"
-    result, books, trades, given = both(
-        case, params, use_model=use_model, half_life=half_life, book=book, funded=funded
-    )
-    assert_equals_reference(result, books, trades, case["features"].index)
+    result, expected, given = both(case, params, use_model=use_model, half_life=half_life, book=book, funded=funded)
+    assert_equals_reference(result, *expected, case["features"].index)
     assert_identities(result, case, params)
     rules = [
         rule_of(params.strategy, half_life_bars=half_life, needs_probability=use_model),
@@ -386,7 +391,7 @@ def test_the_engine_equals_the_reference(
     )
     days = result.equity.groupby(result.equity.index.floor("D")).last()
     assert swept.returns[0].to_numpy().tolist() == np.diff(days.to_numpy(), prepend=1.0).tolist()
-    assert swept.n_trades[0] == len(trades)
+    assert swept.n_trades[0] == len(result.trades)
 
 
 @settings(max_examples=60, deadline=None)
@@ -431,10 +436,10 @@ def test_a_sweep_over_days_equals_its_rules_one_by_one_and_the_reference(
         days = result.equity.groupby(result.equity.index.floor("D")).last()
         assert swept.returns[k].to_numpy().tolist() == np.diff(days.to_numpy(), prepend=1.0).tolist()
         assert swept.n_trades[k] == len(result.trades)
-    result, books, trades, _ = both(
+    result, expected, _ = both(
         case, params, use_model=use_model, half_life=half_life, book=Book(), funded=carry == "funding"
     )
-    assert_equals_reference(result, books, trades, case["features"].index)
+    assert_equals_reference(result, *expected, case["features"].index)
 
 
 def test_a_days_last_bar_is_found_where_days_have_none():

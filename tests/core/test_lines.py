@@ -133,14 +133,16 @@ def test_longer_bars_are_shown_from_their_own_close_on():
     assert on_grid(hourly.iloc[:0], grid(3), 100.0).tolist() == [100.0] * 3
 
 
+TRADE = {
+    "fold": "fold_00", "side": -1, "hedge_ratio": 0.8, "entry_z": 2.5, "probability": 0.7, "threshold": np.nan,
+    "reason": "reverted", "spread_std": 0.02, "half_life_hours": 8.0, "z_window_hours": 25.0,
+}  # fmt: skip
+
+
 def test_signals_are_at_the_bar_before_each_fill_and_of_the_members_alone(params):
     index = grid(20)
     rule = StrategyParams.model_validate(params.backtest.strategy.model_dump())
-    trade = {
-        "fold": "fold_00", "side": -1, "hedge_ratio": 0.8, "entry_z": 2.5, "probability": 0.7, "threshold": np.nan,
-        "entry_fill": index[4], "exit_fill": index[9], "reason": "reverted", "spread_std": 0.02, "half_life_hours": 8.0,
-        "z_window_hours": 25.0,
-    }  # fmt: skip
+    trade = TRADE | {"entry_fill": index[4], "exit_fill": index[9]}
     table = pd.DataFrame([trade, trade | {"fold": "fold_01", "entry_fill": index[12], "exit_fill": index[15]}])
     signals = signals_of({AB.id: table, BC.id: table}, {"fold_00": (AB,)}, index, rule)
     assert sorted(signals) == [3, 8]
@@ -151,3 +153,11 @@ def test_signals_are_at_the_bar_before_each_fill_and_of_the_members_alone(params
     given = signals_of({AB.id: table}, {"fold_00": (AB,)}, index, rule, clusters={"fold_00": {AB.id: 3}})
     assert given[3][0].cluster == 3
     assert signals_of({}, {}, index, rule) == {}
+
+
+def test_an_entry_that_was_not_filled_is_a_signal_without_an_exit(params):
+    index = grid(20)
+    rule = StrategyParams.model_validate(params.backtest.strategy.model_dump())
+    off = pd.DataFrame([TRADE | {"entry_fill": index[4], "exit_fill": pd.NaT}])
+    signals = signals_of({AB.id: off}, {"fold_00": (AB,)}, index, rule)
+    assert {row: [signal.action for signal in found] for row, found in signals.items()} == {3: ["enter"]}

@@ -127,7 +127,7 @@ class Job:
             self.bars, self.features, self.predictions, self.menus()[0], self.roster, self.markets, self.funding,
             self.rule, self.spec, self.params.portfolio, self.params.compute,
         )  # fmt: skip
-        return self.keep(("curves", "trades", "windows"), chunks)
+        return self.keep(("curves", "trades", "unfilled", "windows"), chunks)
 
     def portfolio(self) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
         symbols = pd.DataFrame({"dependent": SYMBOLS[:-1], "independent": SYMBOLS[1:]})
@@ -173,8 +173,12 @@ def small_spec(params: Any) -> Any:
     )  # fmt: skip
 
 
-def job_of(path: Path, params: Any, pairs: tuple[Pair, ...], n_folds: int = 2) -> Job:
+def job_of(
+    path: Path, params: Any, pairs: tuple[Pair, ...], n_folds: int = 2, missing: tuple[pd.Timestamp, str] | None = None
+) -> Job:
     close = closes()
+    if missing:
+        close.loc[missing] = np.nan
     hourly = close.resample("1h").last()
     hourly.index = hourly.index.as_unit("ms")
     folds = [Fold(f"fold_{k:02d}", T0 + 2 * k * DAY, T0 + (4 + 2 * k) * DAY, T0 + (6 + 2 * k) * DAY) for k in range(2)]
@@ -208,6 +212,22 @@ def job(tmp_path_factory: pytest.TempPathFactory, params: Any) -> Job:
 @pytest.fixture(scope="module")
 def made(job: Job) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     return job.portfolio()
+
+
+def test_an_entry_whose_bar_is_missing_is_no_trade_and_is_kept_for_the_book(job, tmp_path, params):
+    pair = PAIRS[0]
+    trade = job.pairs()[1][pair.id].iloc[0]
+    holed = job_of(tmp_path, params, PAIRS, missing=(trade["entry_fill"], pair.independent))
+    _, trades, unfilled, _ = holed.pairs()
+    assert trade["entry_decision"] not in trades[pair.id]["entry_decision"].tolist()
+    assert unfilled[PAIRS[1].id].empty
+    (off,) = unfilled[pair.id].to_dict("records")
+    same = ["entry_decision", "entry_fill", "side", "entry_z", "hedge_ratio", "spread_std", "fold"]
+    assert [off[name] for name in same] == [trade[name] for name in same]
+    assert pd.isna(off["exit_fill"])
+    assert off["reason"] == "off: a leg had no bar to be filled on"
+    own = holed.benchmarks().query("line == @Z_RULE and pair_id == @pair.id")
+    assert own.loc[own["exit_fill"].isna(), "entry_fill"].tolist() == [trade["entry_fill"]]
 
 
 def test_the_rule_on_z_trades_the_roster_and_the_placebo_as_many_other_pairs(job):

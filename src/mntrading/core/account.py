@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Final
 
@@ -15,6 +15,7 @@ from mntrading.core.engine_inputs import charges_a_bar
 from mntrading.core.errors import ParameterError
 from mntrading.core.ledger import TradeLedger
 from mntrading.core.portfolio import Book, Limits, Order, Signal, build_orders, orders_between
+from mntrading.core.strategy import OFF, REASONS
 from mntrading.core.types import FloatArray
 from mntrading.params import CostParams, PortfolioParams
 
@@ -170,6 +171,10 @@ def simulate(
 ) -> PortfolioResult:
     """Trade the netted book of many pairs over a stretch of bars with ``build_orders``.
 
+    On a bar that a leg lacks an entry is off; until then it had its place under the caps. An exit of ``signals`` is
+    filled there at last known prices, as a window's last bar asks for; a pair that ``build_orders`` closes by itself
+    stays until the first bar that has both.
+
     Look-ahead: orders are built from closes of row t and filled at row t + 1.
 
     Parameters
@@ -211,8 +216,9 @@ def simulate(
     book = Book(params.capital)
     filled: list[tuple[object, ...]] = []
     refused: dict[str, int] = {}
-    start = 0
-    for event in [*sorted(signals), n - 1]:
+    start, events = 0, [*sorted(signals), n - 1]
+    while events:
+        event = events.pop(0)
         rows = slice(start, event + 1)
         units = {symbol: held for symbol, held in sorted(book.units().items()) if held}
         where = [column[symbol] for symbol in units]
@@ -226,18 +232,24 @@ def simulate(
             break
         known = marks[event]
         prices = {symbol: known[i] for symbol, i in column.items() if np.isfinite(known[i])}
-        result = build_orders(signals[event], prices, book, limits, params, bar_close=close.index[event + 1])
-        for reason in result.refused.values():
+        given = signals.get(event, ())
+        result = build_orders(given, prices, book, limits, params, bar_close=close.index[event + 1])
+        here = {symbol for symbol, i in column.items() if np.isfinite(fills_at[start, i])}
+        left = {signal.pair.id for signal in given if signal.action == "exit"}
+        due, off = _reachable(Due(book, result.book, result.orders, prices), here, limits, regardless=left)
+        for reason in (*result.refused.values(), *(REASONS[OFF] for _ in off)):
             refused[reason] = refused.get(reason, 0) + 1
+        if (off or due.wanted.holdings.keys() & result.closed.keys()) and start not in events:
+            events.insert(0, start)  # an entry that is off may have been a cover, and who lacks one is closed anew
         at = dict(zip(symbols, np.where(np.isfinite(fills_at[start]), fills_at[start], known), strict=True))
         gross[start] = sum(held * (marks[start, column[symbol]] - prices[symbol]) for symbol, held in units.items())
-        done = fill_orders(book.cash, result.orders, at, dict(zip(symbols, volume[start], strict=True)), charged)
+        done = fill_orders(book.cash, due.orders, at, dict(zip(symbols, volume[start], strict=True)), charged)
         for trade in done.trades:
             charges[start] += (trade.fee, trade.slippage, 0.0, abs(trade.quantity) * trade.price)
             gross[start] += trade.quantity * (marks[start, column[trade.symbol]] - trade.price)
             filled.append((close.index[start], *astuple(trade)))
-        ledger.fill(close.index[start], book.parts(), result.book.parts(), at, done.paid)
-        book = replace(result.book, cash=done.cash)
+        ledger.fill(close.index[start], book.parts(), due.wanted.parts(), at, done.paid)
+        book = replace(due.wanted, cash=done.cash)
     table = pd.DataFrame(filled, columns=["time", "symbol", "quantity", "price", "fee", "slippage"])
     return PortfolioResult(
         equity=pd.Series(equity, index=close.index, name="equity"),
@@ -360,12 +372,17 @@ def settle(due: Due, bars: Stretch, limits: Mapping[str, Limits], charges: Charg
     return Settled(book, told, tuple(fills), tuple(sorted(off)))
 
 
-def _reachable(due: Due, priced: set[str], limits: Mapping[str, Limits]) -> tuple[Due, list[str]]:
-    """What of the change can be done on a bar that has prices of some symbols, and the entries that are off."""
+def _reachable(
+    due: Due, priced: set[str], limits: Mapping[str, Limits], *, regardless: Collection[str] = ()
+) -> tuple[Due, list[str]]:
+    """What of the change can be done on a bar that has prices of some symbols, and the entries that are off.
+
+    Pairs of ``regardless`` are changed on it whatever it has.
+    """
     before, after = due.book.holdings, due.wanted.holdings
     stuck = [
         name
-        for name in {*before, *after}
+        for name in {*before, *after}.difference(regardless)
         if before.get(name) is not after.get(name)
         and not {s for held in (before.get(name), after.get(name)) if held for s in held.units()} <= priced
     ]

@@ -16,7 +16,7 @@ import pandas as pd
 from mntrading.core import engine, metrics
 from mntrading.core.engine import BOOK_COLUMNS, Prices
 from mntrading.core.engine_inputs import Book, charges_of, lots_of, monitor_of, prices_of, told_of, window_of
-from mntrading.core.strategy import REASONS, Rule, asks_model, rule_of
+from mntrading.core.strategy import OFF, REASONS, Rule, asks_model, rule_of
 from mntrading.core.types import FloatArray, IntArray
 from mntrading.params import BacktestParams
 
@@ -43,6 +43,9 @@ class PairResult:
         ``side``, ``units_a``, ``units_b`` and ``cash`` held at each bar's close.
     trades
         One row per closed trade, ``TRADE_COLUMNS``; decisions, fills and exits as bar open times.
+    unfilled
+        Entries that were decided and not filled, with the columns of ``trades``: ``entry_fill`` is the bar that was
+        missing, and there is no exit. Until then such an entry has its place in a book of many pairs.
     costs
         ``COST_COLUMNS`` of each bar.
     metrics
@@ -52,8 +55,14 @@ class PairResult:
     equity: pd.Series
     positions: pd.DataFrame
     trades: pd.DataFrame
+    unfilled: pd.DataFrame
     costs: pd.DataFrame
     metrics: dict[str, float]
+
+    @property
+    def entered(self) -> pd.DataFrame:
+        """All entries that were decided, filled or not."""
+        return pd.concat([self.trades, self.unfilled], ignore_index=True)
 
 
 def run_pair(
@@ -73,8 +82,8 @@ def run_pair(
 
     Look-ahead: a decision on bar t uses columns of row t and is filled on bar t + 1 at its open (or close, by
     ``fill_at``). Units are set from closes of bar t with the notional split by the hedge ratio and frozen until
-    the exit. A missing next bar cancels an entry and delays an exit to the first bar that exists; the trade then
-    says ``across_gap``.
+    the exit. A missing next bar takes an entry off (it is then in ``unfilled``) and delays an exit to the first bar
+    that exists; the trade then says ``across_gap``.
 
     Parameters
     ----------
@@ -116,9 +125,9 @@ def run_pair(
     prices = prices_of(bars_a, bars_b, index, params, funding=funding)
     told = told_of(features, probability=probability, barred=barred)
     rule = rule_of(strategy, half_life_bars=half_life_bars, needs_probability=needs_probability, threshold=threshold)
-    kept, value, where = np.zeros((len(BOOK_COLUMNS), n)), np.zeros((n // 2 + 1, 12)), _no_rows(n // 2 + 1)
+    kept, value, where = np.zeros((len(BOOK_COLUMNS), n)), np.zeros((n, 12)), np.zeros((n, 8), dtype=np.int64)
     daily = np.empty(_n_days(prices))
-    trades = engine.trade(
+    entries = engine.trade(
         prices, told, rule, charges_of(params.costs, sizes, index), lots_of(sizes),
         monitor_of(bars_a, bars_b, features, params.strategy.break_monitor), True, kept, value, where,
         engine.day_ends(prices.day, len(daily)), daily, np.zeros(0, dtype=np.uint8),
@@ -127,8 +136,12 @@ def run_pair(
     equity = pd.Series(columns["equity"], index=index, name="equity")
     positions = pd.DataFrame({name: columns[name] for name in ("side", "units_a", "units_b", "cash")}, index=index)
     costs = pd.DataFrame({name: columns[name] for name in COST_COLUMNS}, index=index)
-    table = _trades(value[:trades], where[:trades], index, rule.probability_threshold if needs_probability else np.nan)
-    return PairResult(equity, positions, table, costs, summarise(equity, table, costs, positions))
+    asked = rule.probability_threshold if needs_probability else np.nan
+    table = _entered(value[:entries], where[:entries], index, asked)
+    filled = where[:entries, 5] != OFF
+    trades = table.loc[filled].reset_index(drop=True)
+    unfilled = table.loc[~filled].reset_index(drop=True)
+    return PairResult(equity, positions, trades, unfilled, costs, summarise(equity, trades, costs, positions))
 
 
 @dataclass(frozen=True)
@@ -187,18 +200,14 @@ def run_rules(
     return Sweep(pd.DataFrame(returns, index=days), trades)
 
 
-def _no_rows(n: int) -> IntArray:
-    return np.zeros((n, 8), dtype=np.int64)
-
-
 def _n_days(prices: Prices) -> int:
     return int(prices.day[-1]) + 1 if len(prices.day) else 0
 
 
-def _trades(value: FloatArray, where: IntArray, index: pd.Index, threshold: float) -> pd.DataFrame:
+def _entered(value: FloatArray, where: IntArray, index: pd.Index, threshold: float) -> pd.DataFrame:
+    moments = [index.take(rows, allow_fill=True, fill_value=np.nan) for rows in where[:, :4].T]  # -1 is none
     columns = {
-        "entry_decision": index[where[:, 0]], "entry_fill": index[where[:, 1]],
-        "exit_decision": index[where[:, 2]], "exit_fill": index[where[:, 3]],
+        **dict(zip(TRADE_COLUMNS[:4], moments, strict=True)),
         "side": where[:, 4], "entry_z": value[:, 8], "exit_z": value[:, 10], "probability": value[:, 9],
         "threshold": np.full(len(value), threshold), "hedge_ratio": value[:, 11],
         "units_a": value[:, 2], "units_b": value[:, 3],

@@ -14,6 +14,7 @@ import numpy as np
 from mntrading.core.break_monitor import Monitor
 from mntrading.core.compiled import compiled
 from mntrading.core.strategy import (
+    OFF,
     Position,
     Rule,
     asks_monitor,
@@ -141,7 +142,10 @@ def trade(
     prices: Prices, told: Told, rule: Rule, charges: Charges, lots: Lots, monitor: Monitor, keep: bool,
     book: FloatArray, value: FloatArray, where: IntArray, ends: IntArray, daily: FloatArray, tested: ByteArray,
 ) -> int:  # fmt: skip
-    """Trade one rule over a window; flat before the first bar and after the last. Returns the number of trades.
+    """Trade one rule over a window; flat before the first bar and after the last.
+
+    Returns the number of trades; with ``keep`` the entries that were not filled count, each with a row among the
+    trades.
 
     Look-ahead: a decision on row t uses row t and is filled on row t + 1.
 
@@ -158,7 +162,7 @@ def trade(
         ratio at entry.
     where
         Per trade: rows of entry decision, entry fill, exit decision and exit fill, side, reason, bars held, and
-        whether it touched a missing bar.
+        whether it touched a missing bar. Of an entry that was not filled the exit is at row -1, the reason ``OFF``.
     ends
         ``day_ends``.
     daily
@@ -233,6 +237,12 @@ def trade(
         if pending == _ENTRY and not here:  # the bar to fill on is missing: the entry is off
             side = held = 0
             pending = 0
+            if keep:
+                where[trades, 1], where[trades, 2], where[trades, 3] = t, -1, -1
+                where[trades, 5], where[trades, 7] = OFF, 1
+                value[trades, 2:8] = np.nan
+                value[trades, 10] = np.nan
+                trades += 1
         elif pending != 0 and (here or (last and pending != _ENTRY)):
             # a window's last bar may be missing: what is held is then closed at the last known prices, and says so
             at_a, at_b = (fill_a[t], fill_b[t]) if here else (mark_a[t - 1], mark_b[t - 1])

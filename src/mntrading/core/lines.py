@@ -38,12 +38,13 @@ def signals_of(
 ) -> dict[int, list[Signal]]:
     """Entries and exits of the members' trades, at the bar before each fill.
 
-    An exit that had to wait over missing bars is acted on at the last bar before it could be filled.
+    An exit that had to wait over missing bars is acted on at the last bar before it could be filled. An entry that
+    was not filled is one without an exit: nobody knew at its close that the next bar would be missing.
 
     Parameters
     ----------
     trades
-        By pair id, trades of ``run_pair`` with their ``fold`` and the ``RISK_COLUMNS`` of their entries.
+        By pair id, what ``run_pair`` entered, filled or not, with ``fold`` and the ``RISK_COLUMNS``.
     members
         By fold, the pairs whose trades count.
     index
@@ -67,9 +68,10 @@ def signals_of(
                 rank = confidence(rule, z=z, probability=probability, threshold=threshold)
                 known = dict(zip(RISK_COLUMNS, risk, strict=True))
                 enter = Signal(pair, "enter", side, hedge, rank, "entry", cluster=cluster, **known)
-                leave = Signal(pair, "exit", 0, hedge, rank, why)
                 out.setdefault(int(index.searchsorted(entered)) - 1, []).append(enter)
-                out.setdefault(int(index.searchsorted(left)) - 1, []).append(leave)
+                if not pd.isna(left):
+                    leave = Signal(pair, "exit", 0, hedge, rank, why)
+                    out.setdefault(int(index.searchsorted(left)) - 1, []).append(leave)
     return out
 
 

@@ -35,8 +35,12 @@ REASONS: Final = (
     "break: nothing draws the held spread back any more",
     "no entry: nothing draws the spread back any more",
     "loss: more than a trade may lose",
+    "off: a leg had no bar to be filled on",
 )
-"""Texts of the reason codes that ``decide`` returns."""
+"""Texts of the reason codes that ``decide`` returns, and of an entry that was not filled."""
+
+OFF: Final = 17
+"""Reason of an entry that was decided and not filled."""
 
 NEVER: Final = 2**62
 """Time stop of a pair that has none."""

@@ -44,7 +44,7 @@ def trade_benchmarks(
     benchmarks: BenchmarkParams,
     compute: ComputeParams,
 ) -> pd.DataFrame:
-    """Trades of every roster pair by the rule on z alone, and of as many random pairs in each window.
+    """Entries of every roster pair by the rule on z alone, filled or not, and of as many random pairs in each window.
 
     Random pairs are of symbols on any fold's roster that had bars when the formation window ended, and are not on that
     fold's roster; their half-lives and rules are chosen on the same formation window as those of the roster.
@@ -58,7 +58,7 @@ def trade_benchmarks(
     def trade(item: str | tuple[RosterFold, Pair, float | None]) -> pd.DataFrame:
         if isinstance(item, str):
             windows = [
-                _told(window.trade().trades, Z_RULE, window.row.pair, window.entry) for window in desk.windows(item)
+                _told(window.trade().entered, Z_RULE, window.row.pair, window.entry) for window in desk.windows(item)
             ]
             return pd.concat(windows) if windows else pd.DataFrame(columns=list(COLUMNS))
         entry, pair, half_life_hours = item
@@ -71,11 +71,11 @@ def trade_benchmarks(
             rule.model_copy(update={"strategy": found.applied(rule.strategy)}),
             half_life_bars=bars, book=market.book, funding=market.funding,
         )  # fmt: skip
-        trades = sizing.with_risk(
-            result.trades, frame, market.bars_a, half_life_hours=half_life_hours,
+        entered = sizing.with_risk(
+            result.entered, frame, market.bars_a, half_life_hours=half_life_hours,
             z_window_hours=sizing.window_hours(found.z_window, desk.step),
         )  # fmt: skip
-        return _told(trades, PLACEBO, pair, entry)
+        return _told(entered, PLACEBO, pair, entry)
 
     items: list[str | tuple[RosterFold, Pair, float | None]] = list(parsed.pairs)
     for number, entry in enumerate(parsed.completed):
@@ -88,9 +88,9 @@ def trade_benchmarks(
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
 
 
-def _told(trades: pd.DataFrame, line: str, pair: Pair, entry: RosterFold) -> pd.DataFrame:
+def _told(entered: pd.DataFrame, line: str, pair: Pair, entry: RosterFold) -> pd.DataFrame:
     legs = {"line": line, "pair_id": pair.id, "dependent": pair.dependent, "independent": pair.independent}
-    told: pd.DataFrame = trades.assign(**legs, fold=entry.fold.name)[list(COLUMNS)]
+    told: pd.DataFrame = entered.assign(**legs, fold=entry.fold.name)[list(COLUMNS)]
     return told
 
 

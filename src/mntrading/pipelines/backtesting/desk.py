@@ -86,7 +86,7 @@ class Window:
     def trade(self, backtest: BacktestParams | None = None, *, shift_bars: int = 0) -> PairResult:
         """Trade the window; with other parameters or signals that come later (or, negative, earlier) where given.
 
-        Trades have the ``sizing.RISK_COLUMNS`` of their entries.
+        Entries, filled or not, have their ``sizing.RISK_COLUMNS``.
         """
         probability = None if self.told.empty else self.told["probability"]
         barred = self.told["barred"]
@@ -100,11 +100,14 @@ class Window:
             probability, threshold=None if self.told.empty else float(self.told["threshold"].iloc[0]), barred=barred,
             half_life_bars=self.half_life_bars, book=self.market.book, funding=self.market.funding,
         )  # fmt: skip
-        trades = sizing.with_risk(
-            result.trades, frame, self.market.bars_a, half_life_hours=self.row.half_life_hours,
-            z_window_hours=self.z_window_hours,
+        trades, unfilled = (
+            sizing.with_risk(
+                entries, frame, self.market.bars_a, half_life_hours=self.row.half_life_hours,
+                z_window_hours=self.z_window_hours,
+            )
+            for entries in (result.trades, result.unfilled)
         )  # fmt: skip
-        return replace(result, trades=trades)
+        return replace(result, trades=trades, unfilled=unfilled)
 
 
 @dataclass(frozen=True)

@@ -67,23 +67,24 @@ def backtest_pairs(
     sizes: PortfolioParams,
     compute: ComputeParams,
 ) -> Iterator[Chunk]:
-    """Each pair in each trading window whose roster it was on: curves, trades and one line a window."""
+    """Each pair in each trading window whose roster it was on: curves, trades, unfilled entries, one line a window."""
     must_follow(roster, pair_features=pair_features, predictions=predictions, pair_menus=pair_menus)
     parsed = Roster.parse(roster)
     funding = Funding(markets, funding_rates, backtest.costs)
     desk = Desk(ohlcv_5m, predictions, pair_menus, parsed, funding, backtest, features, sizes)
 
-    def trade(pair_id: str) -> tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    def trade(pair_id: str) -> tuple[str, tuple[pd.DataFrame, ...]]:
         traded = {window.entry.fold.name: (window, window.trade()) for window in desk.windows(pair_id)}
-        return pair_id, _curves(traded), _trades(traded), _windows(traded)
+        trades = _entries({fold: result.trades for fold, (_, result) in traded.items()})
+        unfilled = _entries({fold: result.unfilled for fold, (_, result) in traded.items()})
+        return pair_id, (_curves(traded), trades, unfilled, _windows(traded))
 
     pairs = parsed.pairs
-    for pair_id, curves, table, windows in fan_out(trade, list(pairs), compute, "backtest", reads=ohlcv_5m):
-        yield {pair_id: curves}, {pair_id: table}, {pair_id: windows}
+    for pair_id, tables in fan_out(trade, list(pairs), compute, "backtest", reads=ohlcv_5m):
+        yield tuple({pair_id: table} for table in tables)
     made_from = {"ohlcv_5m": ohlcv_5m, "predictions": predictions, "pair_menus": pair_menus, "roster": roster}
     head = header(roster["as_of"], made_from, {"backtest": backtest, "features": features, "portfolio": sizes})
-    commit = Commit(tuple(pairs), head)
-    yield commit, commit, commit
+    yield (Commit(tuple(pairs), head),) * 4
 
 
 def _curves(traded: Mapping[str, tuple[Window, PairResult]]) -> pd.DataFrame:
@@ -101,8 +102,8 @@ def _curves(traded: Mapping[str, tuple[Window, PairResult]]) -> pd.DataFrame:
     )[list(CURVE_COLUMNS)]
 
 
-def _trades(traded: Mapping[str, tuple[Window, PairResult]]) -> pd.DataFrame:
-    parts = [result.trades.assign(fold=fold) for fold, (_, result) in traded.items() if len(result.trades)]
+def _entries(by_fold: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    parts = [entries.assign(fold=fold) for fold, entries in by_fold.items() if len(entries)]
     return (
         pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*TRADE_COLUMNS, *RISK_COLUMNS, "fold"])
     )
@@ -126,6 +127,7 @@ def _windows(traded: Mapping[str, tuple[Window, PairResult]]) -> pd.DataFrame:
 def backtest_portfolio(
     pair_curves: Partitions,
     trades: Partitions,
+    unfilled_entries: Partitions,
     pair_windows: Partitions,
     benchmark_trades: pd.DataFrame,
     ohlcv_1h: BarStore,
@@ -148,11 +150,12 @@ def backtest_portfolio(
     Returns equity curves of every line, the champions portfolio's fills, and the summary.
     """
     must_follow(
-        roster, pair_windows=pair_windows, pair_models=pair_models, pair_menus=pair_menus,
-        candidate_returns=candidate_returns,
+        roster, unfilled_entries=unfilled_entries, pair_windows=pair_windows, pair_models=pair_models,
+        pair_menus=pair_menus, candidate_returns=candidate_returns,
     )  # fmt: skip
     parsed = Roster.parse(roster)
     curves, windows, traded = dict(pair_curves), dict(pair_windows), dict(trades)
+    entered = {pair_id: pd.concat([table, unfilled_entries[pair_id]]) for pair_id, table in traded.items()}
     tried = candidates_tried(parsed, pair_models, pair_menus)
     judged = {
         entry.fold.name: judge(
@@ -166,16 +169,16 @@ def backtest_portfolio(
     index = pd.DatetimeIndex(exchange.close.index)
 
     def book(
-        trades: Mapping[str, pd.DataFrame],
+        entered: Mapping[str, pd.DataFrame],
         members: Mapping[str, Sequence[Pair]],
         clusters: Mapping[str, Mapping[str, int]] | None = None,
     ) -> account.PortfolioResult:
-        signals = signals_of(trades, members, index, backtest.strategy, clusters=clusters)
+        signals = signals_of(entered, members, index, backtest.strategy, clusters=clusters)
         return exchange.trade(signals, sizes, backtest)
 
     results = {
-        "champions": book(traded, chosen, clusters),
-        "roster": book(traded, {entry.fold.name: [row.pair for row in entry.pairs] for entry in parsed.completed}),
+        "champions": book(entered, chosen, clusters),
+        "roster": book(entered, {entry.fold.name: [row.pair for row in entry.pairs] for entry in parsed.completed}),
         "cash": cash(index, sizes.capital),
         "buy_and_hold": _held(ohlcv_1h, cointegration_tests, parsed, index, backtest, sizes.capital),
         **{line: book(*_members(benchmark_trades, line)) for line in (Z_RULE, PLACEBO)},
@@ -186,8 +189,8 @@ def backtest_portfolio(
     )
     equity.index.name = "timestamp"
     made_from = {
-        "pair_curves": pair_curves, "trades": trades, "benchmark_trades": benchmark_trades, "ohlcv_1h": ohlcv_1h,
-        "ohlcv_5m": ohlcv_5m, "roster": roster,
+        "pair_curves": pair_curves, "trades": trades, "unfilled_entries": unfilled_entries,
+        "benchmark_trades": benchmark_trades, "ohlcv_1h": ohlcv_1h, "ohlcv_5m": ohlcv_5m, "roster": roster,
     }  # fmt: skip
     params = {"backtest": backtest, "champions": champions, "portfolio": sizes, "statistics": statistics}
     summary = {

@@ -42,7 +42,7 @@ def create_pipeline() -> Pipeline:
                     "params:portfolio",
                     "params:compute",
                 ],
-                outputs=["pair_curves", "trades", "pair_windows"],
+                outputs=["pair_curves", "trades", "unfilled_entries", "pair_windows"],
                 name="backtest_pairs",
             ),
             Node(
@@ -69,6 +69,7 @@ def create_pipeline() -> Pipeline:
                 inputs=[
                     "pair_curves",
                     "trades",
+                    "unfilled_entries",
                     "pair_windows",
                     "benchmark_trades",
                     "ohlcv_1h",

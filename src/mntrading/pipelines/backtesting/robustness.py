@@ -68,7 +68,7 @@ def probe_robustness(
         parts: dict[str, list[pd.DataFrame]] = {}
         for window in desk.windows(pair_id):
             for name, other, shift in variants(window.backtest):
-                found = window.trade(other, shift_bars=shift).trades.assign(fold=window.entry.fold.name)
+                found = window.trade(other, shift_bars=shift).entered.assign(fold=window.entry.fold.name)
                 parts.setdefault(name, []).append(found)
         return pair_id, {name: pd.concat(some) for name, some in parts.items()}
 
@@ -122,7 +122,7 @@ def probe_robustness(
 
 
 def _all(trades: Mapping[str, pd.DataFrame], roster: Roster) -> dict[str, pd.DataFrame]:
-    """Trades of every pair; a pair whose levels were in no order to trade has none."""
+    """Entries of every pair; one whose levels were in no order to trade has none."""
     nothing = pd.DataFrame({"fold": []})
     return {pair_id: trades.get(pair_id, nothing) for pair_id in roster.pairs}
 
