@@ -152,6 +152,10 @@ class FaultyWay:
         fields, status = _fields(answer), answer.split(b" ", 2)[1]
         if head.startswith(b"HEAD ") or status in (b"204", b"304"):
             return fields.get("connection", "").lower() != "close"
+        if fields.get("transfer-encoding", "").lower() == "chunked":
+            if kind == "truncate":
+                client.sendall(answer)
+            return _pass_chunks(client, server, buffer, cut=kind == "truncate")
         if "content-length" not in fields:
             return _drain(client, server, buffer)
         left = int(fields["content-length"])
@@ -181,14 +185,28 @@ class FaultyWay:
 
 
 def _read_head(source: socket.socket, buffer: bytearray) -> bytes:
-    while (end := buffer.find(b"\r\n\r\n")) < 0:
-        piece = source.recv(65_536)
-        if not piece:
-            raise EOFError
-        buffer += piece
-    head = bytes(buffer[: end + 4])
-    del buffer[: end + 4]
-    return head
+    return _read_until(b"\r\n\r\n", source, buffer)
+
+
+def _read_until(mark: bytes, source: socket.socket, buffer: bytearray) -> bytes:
+    while (end := buffer.find(mark)) < 0:
+        _receive(source, buffer)
+    return _read(end + len(mark), source, buffer)
+
+
+def _read(size: int, source: socket.socket, buffer: bytearray) -> bytes:
+    while len(buffer) < size:
+        _receive(source, buffer)
+    found = bytes(buffer[:size])
+    del buffer[:size]
+    return found
+
+
+def _receive(source: socket.socket, buffer: bytearray) -> None:
+    piece = source.recv(65_536)
+    if not piece:
+        raise EOFError
+    buffer += piece
 
 
 def _fields(head: bytes) -> dict[str, str]:
@@ -202,6 +220,23 @@ def _pipe(client: socket.socket, server: socket.socket, buffer: bytearray) -> bo
     thread = threading.Thread(target=_drain, args=(server, client, bytearray()), daemon=True)
     thread.start()
     return _drain(client, server, bytearray())
+
+
+def _pass_chunks(target: socket.socket, source: socket.socket, buffer: bytearray, *, cut: bool) -> bool:
+    """A chunked body, whole, or half of its first chunk; whether the connection can be used again."""
+    while True:
+        line = _read_until(b"\r\n", source, buffer)
+        size = int(line.split(b";")[0], 16)
+        rest = _read(size + 2, source, buffer) if size else b""
+        if cut:
+            target.sendall(line + rest[: size // 2])
+            return False
+        target.sendall(line + rest)
+        if not size:
+            while (trailer := _read_until(b"\r\n", source, buffer)) != b"\r\n":
+                target.sendall(trailer)
+            target.sendall(trailer)
+            return True
 
 
 def _drain(target: socket.socket, source: socket.socket, buffer: bytearray) -> bool:
