@@ -3,7 +3,8 @@
     make replay
     MNTRADING_SAMPLE_BARS=/path/to/bars make replay
 
-Research is run first, on the demo market, and on real bars where ``MNTRADING_SAMPLE_BARS`` names a folder of them. Then
+Research is run first, on the demo market, on real bars where ``MNTRADING_SAMPLE_BARS`` names a folder of them, and on
+a small market without the bars that every other entry would have been filled on, one leg of each. Then
 the roster of one of its folds is promoted as it was at the end of the fold's formation window, on an empty storage
 root, and at the close of every bar of the window the nodes of ``short_cycle`` are run: bars that have closed are
 fetched from the market, signals inferred, the account settled, orders made. Left out are the report, and monitoring,
@@ -57,8 +58,9 @@ from mntrading.pipelines.modelling.nodes import POOLED, model_id
 
 PROJECT = Path(__file__).parents[1]
 SAMPLE = "MNTRADING_SAMPLE_BARS"
+HOLES = "holes"
 ROOT = "MNTRADING_STORAGE_ROOT"
-ZERO = {"z": 0, "decisions": 0, "fills": 0, "equity": 0}
+ZERO = {"z": 0, "decisions": 0, "fills": 0, "off": 0, "equity": 0}
 
 
 def say(text: str) -> None:
@@ -126,6 +128,29 @@ def catalog_of(root: Path, env: str | None, params: dict[str, Any]) -> tuple[Any
     return catalog, context.params
 
 
+def with_holes(research: Any, folder: Path) -> Path:
+    """Files of research's bars, of which one leg of every other entry has none to be filled on."""
+    pairs, trades = Roster.parse(research.load("roster")).pairs, research.load("trades")
+    filled = sorted((time, pair.independent) for name, pair in pairs.items() for time in trades[name]["entry_fill"])
+    folder.mkdir(exist_ok=True)
+    for timeframe in ("1h", "5m"):
+        store = research.load(f"ohlcv_{timeframe}")
+        bars = pd.concat([store[symbol] for symbol in store], ignore_index=True)
+        if timeframe == "5m":
+            keys = pd.MultiIndex.from_frame(bars[["timestamp", "symbol"]])
+            bars = bars.loc[~keys.isin(filled[::2])]
+        bars.to_parquet(folder / f"ohlcv_{timeframe}.parquet")
+    return folder
+
+
+def researched(root: Path, env: str | None, params: dict[str, Any]) -> tuple[Any, Any]:
+    """``catalog_of`` a storage root on which research has been done, by now or here."""
+    if not root.exists():
+        os.environ[ROOT] = str(root)
+        runs.run("__default__", env=env, params=params)
+    return catalog_of(root, env, params)
+
+
 def last_traded(roster: Roster, windows: Any, fold: str | None) -> RosterFold:
     """The fold to live through: the one named, else the latest in which something was traded."""
     if fold is not None:
@@ -176,10 +201,11 @@ def registry_of(entry: RosterFold, catalog: Any) -> dict[str, Any]:
 
 @dataclass
 class Lived:
-    """What was seen bar by bar: signal lines, fills and equity."""
+    """What was seen bar by bar: signal lines, fills, entries that were off on it, and equity."""
 
     lines: list[dict[str, Any]]
     fills: list[tuple[Any, ...]]
+    off: list[tuple[str, pd.Timestamp]]
     equity: dict[pd.Timestamp, float]
     seconds: list[float]
 
@@ -207,7 +233,7 @@ def live_through(
     SequentialRunner().run(promote, live)
     step = pd.Timedelta(timeframe_ms("5m"), unit="ms")
     window = entry.fold.trading_grid(step)
-    lived = Lived([], [], {}, [])
+    lived = Lived([], [], [], {}, [])
     told = time.monotonic()
     for row in rows:
         opened = window[row]
@@ -227,6 +253,7 @@ def live_through(
             (f["symbol"], pd.Timestamp(f["time"]), f["quantity"], f["price"], f["fee"], f["slippage"])
             for f in account["fills"]
         ]
+        lived.off += [(pair_id, opened) for pair_id in account["off"]]
         if time.monotonic() - told > 20:
             told = time.monotonic()
             say(f"  bar {row - rows.start:,} of {len(rows):,}, {np.mean(lived.seconds):.2f} s a bar")
@@ -236,6 +263,13 @@ def live_through(
 # -------------------------------------------------------------------------------------------- compare
 
 
+def entered_in(entry: RosterFold, research: Any) -> dict[str, pd.DataFrame]:
+    """What was entered in a fold, filled or not, by pair id."""
+    trades, unfilled = research.load("trades"), research.load("unfilled_entries")
+    tables = {row.pair.id: pd.concat([trades[row.pair.id], unfilled[row.pair.id]]) for row in entry.pairs}
+    return {pair_id: table.loc[table["fold"] == entry.fold.name] for pair_id, table in tables.items()}
+
+
 def backtested(entry: RosterFold, research: Any, params: Any) -> Any:
     """The netted book of the fold's roster alone, over its trading window, as the backtest trades it."""
     roster = Roster.parse(research.load("roster"))
@@ -243,17 +277,15 @@ def backtested(entry: RosterFold, research: Any, params: Any) -> Any:
     sizes, backtest = params["portfolio"], params["backtest"]
     funding = Funding(research.load("markets"), research.load("funding_rates"), backtest.costs)
     exchange = Exchange.of(research.load("ohlcv_5m"), alone, research.load("markets"), funding)
-    trades, unfilled = research.load("trades"), research.load("unfilled_entries")
-    entered = {row.pair.id: pd.concat([trades[row.pair.id], unfilled[row.pair.id]]) for row in entry.pairs}
-    entered = {pair_id: table.loc[table["fold"] == entry.fold.name] for pair_id, table in entered.items()}
     members = {entry.fold.name: [row.pair for row in entry.pairs]}
     index = pd.DatetimeIndex(exchange.close.index)
-    return exchange.trade(signals_of(entered, members, index, backtest.strategy), sizes, backtest), entered
+    signals = signals_of(entered_in(entry, research), members, index, backtest.strategy)
+    return exchange.trade(signals, sizes, backtest)
 
 
 def differences(entry: RosterFold, lived: Lived, research: Any, params: Any) -> tuple[dict[str, int], dict[str, int]]:
     """Values compared and values that differ, by kind."""
-    result, entered = backtested(entry, research, params)
+    result = backtested(entry, research, params)
     curves = research.load("pair_curves")
     step = pd.Timedelta(timeframe_ms("5m"), unit="ms")
     seen = pd.DatetimeIndex(list(lived.equity))
@@ -281,7 +313,9 @@ def differences(entry: RosterFold, lived: Lived, research: Any, params: Any) -> 
         elif line["action"] == "enter":
             actions[pair_id, opened] = ("enter", line["side"], line["probability"])
     expected: dict[tuple[str, pd.Timestamp], tuple[Any, ...]] = {}
-    for pair_id, table in entered.items():
+    unfilled = set()
+    for pair_id, table in entered_in(entry, research).items():
+        unfilled |= {(pair_id, time) for time in table.loc[table["exit_fill"].isna(), "entry_fill"]}
         for trade in table.to_dict("records"):
             chance = None if np.isnan(trade["probability"]) else trade["probability"]
             if trade["exit_decision"] in seen:
@@ -290,6 +324,8 @@ def differences(entry: RosterFold, lived: Lived, research: Any, params: Any) -> 
                 expected[pair_id, trade["entry_decision"]] = ("enter", trade["side"], chance)
     for key in sorted({*actions, *expected}):
         note("decisions", (*key, actions.get(key)), (*key, expected.get(key)))
+    for one in lived.off:
+        note("off", one, one if one in unfilled else None)
     table = result.fills.loc[result.fills["time"].isin(seen)]
     theirs = [(str(r.symbol), r.time, r.quantity, r.price, r.fee, r.slippage) for r in table.itertuples()]
     for one, other in zip_longest(lived.fills, theirs):
@@ -304,9 +340,7 @@ def differences(entry: RosterFold, lived: Lived, research: Any, params: Any) -> 
 
 def first_entry(entry: RosterFold, research: Any) -> int:
     """Row of the first entry of a fold's trading window: before it every pair is flat, and nothing is decided."""
-    trades = research.load("trades")
-    tables = [trades[row.pair.id] for row in entry.pairs]
-    decided = [table.loc[table["fold"] == entry.fold.name, "entry_decision"] for table in tables]
+    decided = [table["entry_decision"] for table in entered_in(entry, research).values()]
     step = pd.Timedelta(timeframe_ms("5m"), unit="ms")
     return int(entry.fold.trading_grid(step).searchsorted(pd.concat(decided).min()))
 
@@ -316,10 +350,10 @@ def replay(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Research and live on one market: values compared and values that differ, by kind."""
     bootstrap_project(PROJECT)
-    if not (folder / "research").exists():
-        os.environ[ROOT] = str(folder / "research")
-        runs.run("__default__", env=env, params=given)
-    made, given_params = catalog_of(folder / "research", env, given)
+    if name == HOLES:
+        whole, _ = researched(folder / "whole", env, given)
+        given = {"market": {"source": "files", "files": {"path": str(with_holes(whole, folder / "files"))}}}
+    made, given_params = researched(folder / "research", env, given)
     params = {block: BLOCKS[block].model_validate(given_params[block]) for block in ("portfolio", "backtest")}
     entry = last_traded(Roster.parse(made.load("roster")), made.load("pair_windows"), fold)
     say(f"{name}: {entry.fold.name}, {len(entry.pairs)} pairs, from {entry.fold.formation_end:%Y-%m-%d %H:%M}")
@@ -342,16 +376,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bars", type=int, help="live through this many bars only, from the first entry on")
     parser.add_argument("--fold", help="fold to live through, such as fold_02; the latest that traded by default")
-    parser.add_argument("--market", choices=["demo", "real", "test"], action="append")
+    parser.add_argument("--market", choices=["demo", "real", "test", HOLES], action="append")
     parser.add_argument("--keep", type=Path, help="folder to keep research in, for another run")
     args = parser.parse_args()
     logging.getLogger("mntrading").setLevel(logging.WARNING)
     sample = os.environ.get(SAMPLE)
-    wanted = args.market or ["demo", *(["real"] if sample else [])]
+    wanted = args.market or ["demo", *(["real"] if sample else []), HOLES]
     ways: dict[str, tuple[str | None, dict[str, Any]]] = {
         "demo": (None, {}),
         "real": ("files", {"market": {"files": {"path": sample}}}),
         "test": ("test", {}),
+        HOLES: ("test", {}),
     }
     if not sample:
         say(f"{SAMPLE} names no folder: real bars are left out")
