@@ -64,7 +64,8 @@ def read_bytes(fs: AbstractFileSystem, path: str) -> bytes:
     FileNotFoundError
         There is no such file.
     """
-    return bytes(fs.cat_file(path))
+    # from an object store in one request: in several ranges s3fs asks for the size first, a request more for each file
+    return bytes(fs.cat_file(path) if is_local(fs) else fs.cat_file(path, max_concurrency=1))
 
 
 @dataclasses.dataclass(frozen=True)
