@@ -120,7 +120,7 @@ def with_holes(seed: int) -> tuple[dict[int, list[Signal]], pd.DataFrame, pd.Dat
     return signals, close, fill, {SYMBOLS[1]: Limits(shortable=False)}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_holes_cost_the_simulated_account_what_they_cost_the_live_one_to_the_bit(seed):
     signals, close, fill, limits = with_holes(seed)
