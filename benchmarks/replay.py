@@ -4,7 +4,7 @@
     MNTRADING_SAMPLE_BARS=/path/to/bars make replay
 
 Research is run first, on the demo market, on real bars where ``MNTRADING_SAMPLE_BARS`` names a folder of them, and on
-a small market without the bars that every other entry would have been filled on, one leg of each. Then
+a small market of which one leg of every trade lacks the bar of its entry or its exit, in turn. Then
 the roster of one of its folds is promoted as it was at the end of the fold's formation window, on an empty storage
 root, and at the close of every bar of the window the nodes of ``short_cycle`` are run: bars that have closed are
 fetched from the market, signals inferred, the account settled, orders made. Left out are the report, and monitoring,
@@ -129,16 +129,21 @@ def catalog_of(root: Path, env: str | None, params: dict[str, Any]) -> tuple[Any
 
 
 def with_holes(research: Any, folder: Path) -> Path:
-    """Files of research's bars, of which one leg of every other entry has none to be filled on."""
+    """Files of research's bars, without those of one leg that every trade was entered or left on, in turn."""
     pairs, trades = Roster.parse(research.load("roster")).pairs, research.load("trades")
-    filled = sorted((time, pair.independent) for name, pair in pairs.items() for time in trades[name]["entry_fill"])
+    filled = sorted(
+        (entered, left, pair.independent)
+        for name, pair in pairs.items()
+        for entered, left in zip(trades[name]["entry_fill"], trades[name]["exit_fill"], strict=True)
+    )
+    gone = [(left if number % 2 else entered, symbol) for number, (entered, left, symbol) in enumerate(filled)]
     folder.mkdir(exist_ok=True)
     for timeframe in ("1h", "5m"):
         store = research.load(f"ohlcv_{timeframe}")
         bars = pd.concat([store[symbol] for symbol in store], ignore_index=True)
         if timeframe == "5m":
             keys = pd.MultiIndex.from_frame(bars[["timestamp", "symbol"]])
-            bars = bars.loc[~keys.isin(filled[::2])]
+            bars = bars.loc[~keys.isin(gone)]
         bars.to_parquet(folder / f"ohlcv_{timeframe}.parquet")
     return folder
 
@@ -201,11 +206,12 @@ def registry_of(entry: RosterFold, catalog: Any) -> dict[str, Any]:
 
 @dataclass
 class Lived:
-    """What was seen bar by bar: signal lines, fills, entries that were off on it, and equity."""
+    """What was seen bar by bar: signal lines, fills, entries that were off on it and refused before it, and equity."""
 
     lines: list[dict[str, Any]]
     fills: list[tuple[Any, ...]]
     off: list[tuple[str, pd.Timestamp]]
+    refused: set[tuple[str, pd.Timestamp]]
     equity: dict[pd.Timestamp, float]
     seconds: list[float]
 
@@ -233,7 +239,7 @@ def live_through(
     SequentialRunner().run(promote, live)
     step = pd.Timedelta(timeframe_ms("5m"), unit="ms")
     window = entry.fold.trading_grid(step)
-    lived = Lived([], [], [], {}, [])
+    lived = Lived([], [], [], set(), {}, [])
     told = time.monotonic()
     for row in rows:
         opened = window[row]
@@ -254,6 +260,7 @@ def live_through(
             for f in account["fills"]
         ]
         lived.off += [(pair_id, opened) for pair_id in account["off"]]
+        lived.refused |= {(pair_id, opened + step) for pair_id in live.load("latest_orders")["refused"]}
         if time.monotonic() - told > 20:
             told = time.monotonic()
             say(f"  bar {row - rows.start:,} of {len(rows):,}, {np.mean(lived.seconds):.2f} s a bar")
@@ -313,9 +320,10 @@ def differences(entry: RosterFold, lived: Lived, research: Any, params: Any) -> 
         elif line["action"] == "enter":
             actions[pair_id, opened] = ("enter", line["side"], line["probability"])
     expected: dict[tuple[str, pd.Timestamp], tuple[Any, ...]] = {}
-    unfilled = set()
+    unfilled: set[tuple[str, pd.Timestamp]] = set()
     for pair_id, table in entered_in(entry, research).items():
-        unfilled |= {(pair_id, time) for time in table.loc[table["exit_fill"].isna(), "entry_fill"]}
+        missing = table.loc[table["exit_fill"].isna(), "entry_fill"]
+        unfilled |= {(pair_id, time) for time in missing if time in seen}
         for trade in table.to_dict("records"):
             chance = None if np.isnan(trade["probability"]) else trade["probability"]
             if trade["exit_decision"] in seen:
@@ -324,8 +332,8 @@ def differences(entry: RosterFold, lived: Lived, research: Any, params: Any) -> 
                 expected[pair_id, trade["entry_decision"]] = ("enter", trade["side"], chance)
     for key in sorted({*actions, *expected}):
         note("decisions", (*key, actions.get(key)), (*key, expected.get(key)))
-    for one in lived.off:
-        note("off", one, one if one in unfilled else None)
+    for one in sorted({*lived.off, *(unfilled - lived.refused)}):
+        note("off", one if one in lived.off else None, one if one in unfilled else None)
     table = result.fills.loc[result.fills["time"].isin(seen)]
     theirs = [(str(r.symbol), r.time, r.quantity, r.price, r.fee, r.slippage) for r in table.itertuples()]
     for one, other in zip_longest(lived.fills, theirs):

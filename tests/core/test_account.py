@@ -80,19 +80,28 @@ def test_an_account_settled_bar_by_bar_or_after_several_is_the_simulated_one_to_
 def lived_with_holes(
     signals: dict[int, list[Signal]], close: pd.DataFrame, fill: pd.DataFrame, limits: dict[str, Limits]
 ) -> tuple[list[float], int, list[str], int]:
-    """Equity of every bar, fills, entries that were off and pairs closed for want of a cover, with orders every bar."""
+    """Equity of every bar, fills, entries that were off and pairs closed for want of a cover, as a live cycle goes.
+
+    Orders are made at every bar, and whoever is held and flat is asked to leave at each of them.
+    """
     charges, marks = charges_a_bar(COSTS, 288.0), close.ffill()
     volume = pd.DataFrame(1e9, index=close.index, columns=close.columns)
     book = Book(P.capital)
     due = Due(book, book, (), {})
     equity, n_fills, off, closed = [], 0, [], 0
+    inside: set[str] = set()
     for row in range(len(close)):
         rows = slice(row, row + 1)
         done = settle(due, Stretch(fill[rows], marks[rows], volume[rows], None), limits, charges)
         equity += done.bars["equity"].tolist()
         n_fills, off = n_fills + len(done.fills), [*off, *done.off]
+        inside -= set(done.off)
         prices = marks.iloc[row].to_dict()
-        given = signals.get(row, ())
+        given = list(signals.get(row, ()))
+        inside |= {signal.pair.id for signal in given if signal.action == "enter"}
+        inside -= {signal.pair.id for signal in given if signal.action == "exit"}
+        said = inside | {signal.pair.id for signal in given}
+        given += [leave(held.pair) for name, held in done.book.holdings.items() if name not in said]
         built = build_orders(given, prices, done.book, limits, P, bar_close=close.index[row] + STEP)
         closed += len(built.closed)
         due = Due(done.book, built.book, built.orders, prices)
@@ -100,23 +109,23 @@ def lived_with_holes(
 
 
 def with_holes(seed: int) -> tuple[dict[int, list[Signal]], pd.DataFrame, pd.DataFrame, dict[str, Limits]]:
-    """Many entries on a market with holes, and exits before the first bar that has both legs, as pairs leave."""
+    """Many entries and exits on a market with holes; who waits to be out does not enter."""
     rng = np.random.default_rng(seed)
     close, fill = matrices(80, seed, SYMBOLS)
     gone = rng.uniform(size=close.shape) < 0.15
     gone[0] = False
     close, fill = close.mask(gone), fill.mask(gone)
-    there = fill.notna()
-    signals, inside = {}, set()
+    whole = {pair: fill[list(pair.symbols)].notna().all(axis=1).to_numpy() for pair in PAIRS}
+    signals, inside, out_at = {}, set(), dict.fromkeys(PAIRS, 0)
     for row in sorted(rng.choice(np.arange(79), 40, replace=False).tolist()):
         pair = PAIRS[int(rng.integers(6))]
-        whole = bool(there.iloc[row + 1][list(pair.symbols)].all())
-        if pair in inside and whole:
+        if pair in inside:
             signals[row] = [leave(pair)]
             inside.remove(pair)
-        elif pair not in inside:
+            out_at[pair] = row + 1 + int(np.argmax([*whole[pair][row + 1 :], True]))
+        elif row >= out_at[pair]:
             signals[row] = [enter(pair, int(rng.choice([-1, 1])))]
-            inside |= {pair} if whole else set()
+            inside |= {pair} if whole[pair][row + 1] else set()
     return signals, close, fill, {SYMBOLS[1]: Limits(shortable=False)}
 
 

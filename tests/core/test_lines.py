@@ -139,11 +139,11 @@ TRADE = {
 }  # fmt: skip
 
 
-def test_signals_are_at_the_bar_before_each_fill_and_of_the_members_alone(params):
+def test_signals_are_at_the_bar_of_each_decision_and_of_the_members_alone(params):
     index = grid(20)
     rule = StrategyParams.model_validate(params.backtest.strategy.model_dump())
-    trade = TRADE | {"entry_fill": index[4], "exit_fill": index[9]}
-    table = pd.DataFrame([trade, trade | {"fold": "fold_01", "entry_fill": index[12], "exit_fill": index[15]}])
+    trade = TRADE | {"entry_decision": index[3], "exit_decision": index[8]}
+    table = pd.DataFrame([trade, trade | {"fold": "fold_01", "entry_decision": index[11], "exit_decision": index[14]}])
     signals = signals_of({AB.id: table, BC.id: table}, {"fold_00": (AB,)}, index, rule)
     assert sorted(signals) == [3, 8]
     (entry,), (out,) = signals[3], signals[8]
@@ -158,6 +158,6 @@ def test_signals_are_at_the_bar_before_each_fill_and_of_the_members_alone(params
 def test_an_entry_that_was_not_filled_is_a_signal_without_an_exit(params):
     index = grid(20)
     rule = StrategyParams.model_validate(params.backtest.strategy.model_dump())
-    off = pd.DataFrame([TRADE | {"entry_fill": index[4], "exit_fill": pd.NaT}])
+    off = pd.DataFrame([TRADE | {"entry_decision": index[3], "exit_decision": pd.NaT}])
     signals = signals_of({AB.id: off}, {"fold_00": (AB,)}, index, rule)
     assert {row: [signal.action for signal in found] for row, found in signals.items()} == {3: ["enter"]}

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_bars_from_the_first_entry_on_are_the_backtests_to_the_bit(tmp_path: Path, finished: Path) -> None:
-    shutil.copytree(finished, tmp_path / "holes/whole")  # of which every other entry has no bar to be filled on
+    shutil.copytree(finished, tmp_path / "holes/whole")  # each trade of which then lacks the bar of its entry or exit
     command = [sys.executable, "benchmarks/replay.py", "--market", "holes", "--keep", str(tmp_path), "--bars", "40"]
     environment = {name: value for name, value in os.environ.items() if name != "MNTRADING_SAMPLE_BARS"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)

@@ -20,7 +20,7 @@ from mntrading.core.types import Pair
 from mntrading.datasets import ArtifactDataset, BarsDataset, BarStore, BarsUpdate, Commit, PartitionedArtifactDataset
 from mntrading.datasets.validation import check_document
 from mntrading.pipelines.backtesting.benchmarks import COLUMNS, PLACEBO, Z_RULE, trade_benchmarks
-from mntrading.pipelines.backtesting.desk import Desk, Funding, exchange_limits
+from mntrading.pipelines.backtesting.desk import Desk, Exchange, Funding, exchange_limits
 from mntrading.pipelines.backtesting.menus import choose_candidates
 from mntrading.pipelines.backtesting.nodes import backtest_pairs, backtest_portfolio
 from mntrading.pipelines.backtesting.robustness import probe_robustness
@@ -228,6 +228,21 @@ def test_an_entry_whose_bar_is_missing_is_no_trade_and_is_kept_for_the_book(job,
     assert off["reason"] == "off: a leg had no bar to be filled on"
     own = holed.benchmarks().query("line == @Z_RULE and pair_id == @pair.id")
     assert own.loc[own["exit_fill"].isna(), "entry_fill"].tolist() == [trade["entry_fill"]]
+
+
+def test_pairs_leave_at_the_last_known_prices_where_a_window_has_no_last_bar(job, tmp_path, params):
+    pair, end = PAIRS[0], T0 + 6 * DAY
+    last = end - pd.Timedelta(5, unit="min")
+    holed = job_of(tmp_path, params, PAIRS, missing=(last, pair.independent))
+    exchange = Exchange.of(holed.bars, Roster.parse(holed.roster), holed.markets, holed.desk().funding)
+    before = exchange.close[pair.independent].loc[last - pd.Timedelta(5, unit="min")]
+    assert {name: fills[pair.independent].loc[last] for name, fills in exchange.fills.items()} == {
+        "open": before, "close": before,
+    }  # fmt: skip
+    assert np.isnan(exchange.close[pair.independent].loc[last])
+    whole = Exchange.of(job.bars, Roster.parse(job.roster), job.markets, job.desk().funding)
+    changed_at = (whole.fills["open"] != exchange.fills["open"]).to_numpy().nonzero()
+    assert {whole.close.index[row] for row in changed_at[0]} <= {last, end}  # made bars open at the close before
 
 
 def test_the_rule_on_z_trades_the_roster_and_the_placebo_as_many_other_pairs(job):

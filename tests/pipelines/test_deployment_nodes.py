@@ -467,7 +467,7 @@ def test_a_live_entry_knows_of_its_spread_what_the_backtests_trade_does(
     trade = pd.DataFrame({
         "fold": ["fold_00"], "side": [line["side"]], "hedge_ratio": frame["hedge_ratio"].loc[[decided]].tolist(),
         "entry_z": frame["z"].loc[[decided]].tolist(), "probability": [np.nan], "threshold": [np.nan],
-        "entry_decision": [decided], "entry_fill": [moment], "exit_fill": [moment + DAY], "reason": [""],
+        "entry_decision": [decided], "exit_decision": [moment + DAY], "reason": [""],
     })  # fmt: skip
     hours = sizing.window_hours(own.z_window, STEP)
     known = sizing.with_risk(trade, frame, legs[0], half_life_hours=HALF_LIFE_HOURS, z_window_hours=hours)

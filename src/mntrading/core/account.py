@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Final
 
@@ -171,9 +171,9 @@ def simulate(
 ) -> PortfolioResult:
     """Trade the netted book of many pairs over a stretch of bars with ``build_orders``.
 
-    On a bar that a leg lacks an entry is off; until then it had its place under the caps. An exit of ``signals`` is
-    filled there at last known prices, as a window's last bar asks for; a pair that ``build_orders`` closes by itself
-    stays until the first bar that has both.
+    On a bar that a leg lacks an entry is off, which had its place under the caps until then. A pair that leaves stays
+    until the first bar that has both legs, and is asked to leave at every close before it; as live, its place is given
+    to others from the first one on.
 
     Look-ahead: orders are built from closes of row t and filled at row t + 1.
 
@@ -217,6 +217,7 @@ def simulate(
     filled: list[tuple[object, ...]] = []
     refused: dict[str, int] = {}
     start, events = 0, [*sorted(signals), n - 1]
+    leaving: dict[str, Signal] = {}
     while events:
         event = events.pop(0)
         rows = slice(start, event + 1)
@@ -232,16 +233,18 @@ def simulate(
             break
         known = marks[event]
         prices = {symbol: known[i] for symbol, i in column.items() if np.isfinite(known[i])}
-        given = signals.get(event, ())
+        told = {signal.pair.id: signal for signal in signals.get(event, ())}
+        given = list((leaving | told).values())
         result = build_orders(given, prices, book, limits, params, bar_close=close.index[event + 1])
         here = {symbol for symbol, i in column.items() if np.isfinite(fills_at[start, i])}
-        left = {signal.pair.id for signal in given if signal.action == "exit"}
-        due, off = _reachable(Due(book, result.book, result.orders, prices), here, limits, regardless=left)
+        due, off = _reachable(Due(book, result.book, result.orders, prices), here, limits)
         for reason in (*result.refused.values(), *(REASONS[OFF] for _ in off)):
             refused[reason] = refused.get(reason, 0) + 1
-        if (off or due.wanted.holdings.keys() & result.closed.keys()) and start not in events:
-            events.insert(0, start)  # an entry that is off may have been a cover, and who lacks one is closed anew
-        at = dict(zip(symbols, np.where(np.isfinite(fills_at[start]), fills_at[start], known), strict=True))
+        stay = due.wanted.holdings.keys() - result.book.holdings.keys()
+        leaving = {signal.pair.id: signal for signal in given if signal.action == "exit" and signal.pair.id in stay}
+        if (off or stay) and events[0] != start:
+            events.insert(0, start)  # who stayed is asked again; an entry that is off may have been a short's cover
+        at = dict(zip(symbols, fills_at[start], strict=True))
         gross[start] = sum(held * (marks[start, column[symbol]] - prices[symbol]) for symbol, held in units.items())
         done = fill_orders(book.cash, due.orders, at, dict(zip(symbols, volume[start], strict=True)), charged)
         for trade in done.trades:
@@ -372,17 +375,12 @@ def settle(due: Due, bars: Stretch, limits: Mapping[str, Limits], charges: Charg
     return Settled(book, told, tuple(fills), tuple(sorted(off)))
 
 
-def _reachable(
-    due: Due, priced: set[str], limits: Mapping[str, Limits], *, regardless: Collection[str] = ()
-) -> tuple[Due, list[str]]:
-    """What of the change can be done on a bar that has prices of some symbols, and the entries that are off.
-
-    Pairs of ``regardless`` are changed on it whatever it has.
-    """
+def _reachable(due: Due, priced: set[str], limits: Mapping[str, Limits]) -> tuple[Due, list[str]]:
+    """What of the change can be done on a bar that has prices of some symbols, and the entries that are off."""
     before, after = due.book.holdings, due.wanted.holdings
     stuck = [
         name
-        for name in {*before, *after}.difference(regardless)
+        for name in {*before, *after}
         if before.get(name) is not after.get(name)
         and not {s for held in (before.get(name), after.get(name)) if held for s in held.units()} <= priced
     ]

@@ -20,7 +20,8 @@ from mntrading.core.types import Pair
 from mntrading.params import StatisticsParams, StrategyParams
 
 _OF_TRADES: Final = (
-    "side", "hedge_ratio", "entry_z", "probability", "threshold", "entry_fill", "exit_fill", "reason", *RISK_COLUMNS,
+    "side", "hedge_ratio", "entry_z", "probability", "threshold", "entry_decision", "exit_decision", "reason",
+    *RISK_COLUMNS,
 )  # fmt: skip
 _CHARGES: Final = ("fees", "slippage", "borrow", "turnover")
 
@@ -36,10 +37,9 @@ def signals_of(
     *,
     clusters: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict[int, list[Signal]]:
-    """Entries and exits of the members' trades, at the bar before each fill.
+    """Entries and exits of the members' trades, at the bars they were decided on.
 
-    An exit that had to wait over missing bars is acted on at the last bar before it could be filled. An entry that
-    was not filled is one without an exit: nobody knew at its close that the next bar would be missing.
+    An entry that was not filled is one without an exit: nobody knew at its close that the next bar would be missing.
 
     Parameters
     ----------
@@ -68,10 +68,10 @@ def signals_of(
                 rank = confidence(rule, z=z, probability=probability, threshold=threshold)
                 known = dict(zip(RISK_COLUMNS, risk, strict=True))
                 enter = Signal(pair, "enter", side, hedge, rank, "entry", cluster=cluster, **known)
-                out.setdefault(int(index.searchsorted(entered)) - 1, []).append(enter)
+                out.setdefault(int(index.searchsorted(entered)), []).append(enter)
                 if not pd.isna(left):
                     leave = Signal(pair, "exit", 0, hedge, rank, why)
-                    out.setdefault(int(index.searchsorted(left)) - 1, []).append(leave)
+                    out.setdefault(int(index.searchsorted(left)), []).append(leave)
     return out
 
 

@@ -13,7 +13,7 @@ from mntrading.core.backtest import PairResult, run_pair
 from mntrading.core.bars import timeframe_ms
 from mntrading.core.engine_inputs import Book, due_rates, usual_volume
 from mntrading.core.roster import Roster, RosterFold, RosterPair
-from mntrading.core.types import Pair, slug
+from mntrading.core.types import IntArray, Pair, slug
 from mntrading.datasets import BarStore, Partitions
 from mntrading.params import BacktestParams, CostParams, FeatureParams, PortfolioParams
 
@@ -159,7 +159,8 @@ class Desk:
 class Exchange:
     """What the netted book meets over all trading windows: prices, usual volume, funding and rules.
 
-    Frames are of every symbol on a roster (time on the complete grid × symbol); ``fills`` by the price orders fill at.
+    Frames are of every symbol on a roster (time on the complete grid × symbol). ``fills``, by the price orders fill at,
+    have the last known close where a symbol lacks a window's last bar, as pairs leave on it whatever there is.
     """
 
     close: pd.DataFrame
@@ -177,12 +178,14 @@ class Exchange:
             return cls(nothing, {"open": nothing, "close": nothing}, nothing, nothing, limits)
         start, end = roster.completed[0].fold.formation_end, roster.completed[-1].fold.trading_end
         symbols = [symbol for symbol in roster.symbols if symbol in ohlcv_5m]
-        close, fill = (ohlcv_5m.wide(column, symbols, start, end) for column in ("close", "open"))
+        close, opened = (ohlcv_5m.wide(column, symbols, start, end) for column in ("close", "open"))
         index = pd.DatetimeIndex(close.index)
+        ends = index.searchsorted([entry.fold.trading_end for entry in roster.completed]) - 1
+        ends = ends[ends >= 0]
         rates = {symbol: funding.of(symbol) for symbol in symbols}
         return cls(
             close,
-            {"open": fill, "close": close},
+            {"open": _closing(opened, close, ends), "close": _closing(close, close, ends)},
             pd.DataFrame({symbol: usual_volume(ohlcv_5m[symbol], index) for symbol in symbols}, index=index),
             pd.DataFrame(
                 {symbol: 0.0 if own is None else due_rates(own, index) for symbol, own in rates.items()}, index=index
@@ -198,6 +201,13 @@ class Exchange:
             signals, self.close, self.fills[backtest.fill_at], self.limits, sizes, backtest.costs,
             liquidity=self.liquidity, funding=self.funding,
         )  # fmt: skip
+
+
+def _closing(fill: pd.DataFrame, close: pd.DataFrame, ends: IntArray) -> pd.DataFrame:
+    """Prices orders fill at; in the rows ``ends`` the close before where there is none."""
+    out = fill.copy()
+    out.iloc[ends] = fill.iloc[ends].where(fill.iloc[ends].notna(), close.ffill().shift().iloc[ends])
+    return out
 
 
 def exchange_limits(markets: Mapping[str, Any]) -> dict[str, portfolio.Limits]:
