@@ -114,7 +114,7 @@ def _opened(data: bytes) -> tuple[Kind, bytes, dict[str, Any]]:
         KeyError,
         TypeError,
         EOFError,
-        NotImplementedError,
+        NotImplementedError,  # a compression that zipfile does not know
         OSError,
     ) as error:
         raise ArtifactError(f"is not a stored model, or was cut or altered: {error}") from error
